@@ -1,0 +1,163 @@
+"""The environment as one checked mapping. A missing, weak or contradictory setting stops the start in one sentence.
+
+Knows only the standard library. Every `STOREPOST_X` may instead be given as `STOREPOST_X_FILE`, the path of a file
+that holds the value.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).resolve().parent
+
+# The values below are samples that appear in documentation; an installation that runs with one is not protected.
+SAMPLE_SECRETS = {"changeme", "change-me", "secret", "dev", "development", "password", "storepost"}
+
+
+class ConfigError(Exception):
+    """One sentence for the operator: which setting, what is wrong, what to do."""
+
+
+class _Environment:
+    def __init__(self, variables: Mapping[str, str]):
+        self._variables = variables
+
+    def get(self, name: str) -> str:
+        """The value of STOREPOST_<name>, from the variable or from the file that STOREPOST_<name>_FILE names."""
+        plain = self._variables.get(f"STOREPOST_{name}", "").strip()
+        path = self._variables.get(f"STOREPOST_{name}_FILE", "").strip()
+        if plain and path:
+            raise ConfigError(f"Set either STOREPOST_{name} or STOREPOST_{name}_FILE, not both.")
+        if not path:
+            return plain
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"STOREPOST_{name}_FILE names {path}, which cannot be read ({type(error).__name__})."
+            ) from None
+
+    def flag(self, name: str) -> bool:
+        value = self.get(name).lower()
+        if value in ("", "0", "no", "false", "off"):
+            return False
+        if value in ("1", "yes", "true", "on"):
+            return True
+        raise ConfigError(f"STOREPOST_{name} must be 1 or 0, not “{value}”.")
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        value = self.get(name)
+        if not value:
+            return default
+        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+            raise ConfigError(f"STOREPOST_{name} must be a whole number from {low} to {high}, not “{value}”.")
+        return int(value)
+
+    def words(self, name: str) -> list[str]:
+        return self.get(name).replace(",", " ").split()
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a host name or literal address can only mean this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _public_url(environment: _Environment) -> str:
+    url = environment.get("PUBLIC_URL")
+    if not url:
+        raise ConfigError(
+            "STOREPOST_PUBLIC_URL is missing: set it to the address administrators open, "
+            "like https://mail.example.com (make run does this for you)."
+        )
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ConfigError(f"STOREPOST_PUBLIC_URL must look like https://mail.example.com, not “{url}”.")
+    if parts.path not in ("", "/"):
+        raise ConfigError("STOREPOST_PUBLIC_URL must not have a path: Storepost lives at the root of its host.")
+    if parts.scheme == "http" and not is_loopback_host(parts.hostname) and not environment.flag("ALLOW_PLAIN_HTTP"):
+        raise ConfigError(
+            "STOREPOST_PUBLIC_URL must start with https://, because sign-in cookies and the OAuth redirect would "
+            "travel in clear; STOREPOST_ALLOW_PLAIN_HTTP=1 overrides this on a network you trust."
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _secret_key(environment: _Environment) -> str:
+    key = environment.get("SECRET_KEY")
+    if not key:
+        raise ConfigError(
+            "STOREPOST_SECRET_KEY is missing: set it (or STOREPOST_SECRET_KEY_FILE) to at least 32 random characters."
+        )
+    if len(key) < 32 or len(set(key)) < 8 or key.lower() in SAMPLE_SECRETS:
+        raise ConfigError("STOREPOST_SECRET_KEY is too weak: use at least 32 random characters.")
+    return key
+
+
+def _database_url(environment: _Environment) -> str:
+    url = environment.get("DATABASE_URL")
+    if not url:
+        return f"sqlite:///{ROOT / 'instance' / 'storepost.sqlite3'}"
+    if url.startswith(("postgres://", "postgresql://")):
+        return "postgresql+psycopg://" + url.split("://", 1)[1]
+    if url.startswith(("postgresql+psycopg://", "sqlite:///")):
+        return url
+    raise ConfigError("STOREPOST_DATABASE_URL must start with postgresql:// or sqlite:///.")
+
+
+def _ports(environment: _Environment, name: str, default: str) -> frozenset[int]:
+    words = environment.words(name) or default.split(",")
+    if not all(word.isascii() and word.isdigit() and 0 < int(word) < 65536 for word in words):
+        raise ConfigError(f"STOREPOST_{name} must be port numbers separated by commas, like {default}.")
+    return frozenset(int(word) for word in words)
+
+
+def database_url(variables: Mapping[str, str] | None = None) -> str:
+    """The database alone, for the one command that runs before there are keys."""
+    return _database_url(_Environment(os.environ if variables is None else variables))
+
+
+def load(variables: Mapping[str, str] | None = None) -> dict[str, object]:
+    """Return the checked settings, ready for `app.config.update`.
+
+    Raises:
+        ConfigError: a setting is missing, weak, unreadable or contradicts another one.
+    """
+    environment = _Environment(os.environ if variables is None else variables)
+    public_url = _public_url(environment)
+    host = urlsplit(public_url).hostname or ""
+    debug = environment.flag("DEBUG")
+    if debug and not is_loopback_host(host):
+        raise ConfigError("STOREPOST_DEBUG cannot be on while STOREPOST_PUBLIC_URL is a public address.")
+    keyring = environment.get("KEYRING")
+    if not keyring:
+        raise ConfigError(
+            "The keyring is missing: set STOREPOST_KEYRING_FILE (or STOREPOST_KEYRING) to your encryption keys; "
+            "`flask secrets init` makes the first one beside an empty database."
+        )
+    return {
+        "PUBLIC_URL": public_url,
+        "SECRET_KEY": _secret_key(environment),
+        "SQLALCHEMY_DATABASE_URI": _database_url(environment),
+        "KEYRING": keyring,
+        "DEBUG": debug,
+        "TRUSTED_HOSTS": [host, *environment.words("TRUSTED_HOSTS")],
+        "PROXY_COUNT": environment.number("PROXY_COUNT", 0, 0, 5),
+        "EGRESS_ALLOW": environment.get("EGRESS_ALLOW"),
+        "PLAINTEXT_AUTH_HOSTS": frozenset(word.lower() for word in environment.words("PLAINTEXT_AUTH_HOSTS")),
+        "CA_FILE": environment.get("CA_FILE") or None,
+        "TOKEN_PROXY": environment.get("TOKEN_PROXY") or None,
+        "IMPLICIT_TLS_PORTS": _ports(environment, "IMPLICIT_TLS_PORTS", "465,2465"),
+        "SANDBOX_WEB_URL": environment.get("SANDBOX_WEB_URL"),
+        "SANDBOX_TOKEN_URL": environment.get("SANDBOX_TOKEN_URL"),
+        "SANDBOX_SMTP_PORT": environment.number("SANDBOX_SMTP_PORT", 8587, 1, 65535),
+        "LOG_LEVEL": environment.get("LOG_LEVEL").upper() or "INFO",
+    }

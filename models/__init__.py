@@ -1,0 +1,36 @@
+"""The shelves: one file per noun. Rows hold ciphertext and cannot open it."""
+
+from models.api_key import APIKey
+from models.audit import AuditEntry
+from models.authorization_request import AuthorizationRequest
+from models.connection import Connection
+from models.email_settings import CustomField, EmailSettings
+from models.keyring_check import KeyringCheck
+from models.one_time_link import OneTimeLink
+from models.outbox import Attempt, Message, MessageContent, Recipient
+from models.session import UserSession
+from models.sign_in_attempt import SignInAttempt
+from models.store import Store
+from models.test_run import TestRun
+from models.user import Role, User
+
+__all__ = [
+    "APIKey",
+    "Attempt",
+    "AuditEntry",
+    "AuthorizationRequest",
+    "Connection",
+    "CustomField",
+    "EmailSettings",
+    "KeyringCheck",
+    "Message",
+    "MessageContent",
+    "OneTimeLink",
+    "Recipient",
+    "Role",
+    "SignInAttempt",
+    "Store",
+    "TestRun",
+    "User",
+    "UserSession",
+]

@@ -1,0 +1,165 @@
+"""The outbox: what stores handed in, where each message stands, what each attempt brought."""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+
+from sqlalchemy import Boolean, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from extensions import db
+from models.types import BigId, Instant, enum_column, new_uid
+
+SUBJECT_MAX = 998
+
+
+class MessageStatus(enum.StrEnum):
+    QUEUED = "queued"
+    SENDING = "sending"
+    DEFERRED = "deferred"
+    HELD = "held"
+    SENT = "sent"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    UNCERTAIN = "uncertain"
+
+
+# Nothing more happens to a message in one of these without a person.
+END_STATES = (MessageStatus.SENT, MessageStatus.FAILED, MessageStatus.EXPIRED, MessageStatus.CANCELLED)
+
+
+class HoldReason(enum.StrEnum):
+    EMAILS_OFF = "emails_off"
+    NOT_COMPLETE = "not_complete"  # settings lack something that sending needs
+    NEEDS_REAUTHORIZATION = "needs_reauthorization"
+    SETTINGS_WRONG = "settings_wrong"
+    UNREADABLE = "unreadable"  # a stored secret does not open
+    UNCERTAIN = "uncertain"  # may have been sent; a person decides
+    POISON = "poison"  # took its worker down too often
+
+
+class Priority(enum.IntEnum):
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+
+
+class RecipientKind(enum.StrEnum):
+    TO = "to"
+    CC = "cc"
+    BCC = "bcc"
+    STORE_BCC = "store_bcc"  # the store's Bcc Email Address, added when the message is sent
+
+
+class RecipientStatus(enum.StrEnum):
+    WAITING = "waiting"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
+class Message(db.Model):
+    __tablename__ = "messages"
+    __table_args__ = (
+        UniqueConstraint("store_id", "idempotency_key"),
+        # What is due for a store, most urgent first
+        Index("ix_messages_store_id_status_priority_due_at", "store_id", "status", "priority", "due_at"),
+        Index("ix_messages_status_due_at", "status", "due_at"),
+        Index("ix_messages_store_id_id", "store_id", "id"),
+        # The last delivery of a store, for the list of stores
+        Index("ix_messages_store_id_status_ended_at", "store_id", "status", "ended_at"),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    uid: Mapped[str] = mapped_column(String(32), unique=True, default=new_uid)
+    store_id: Mapped[int] = mapped_column(ForeignKey("stores.id", ondelete="CASCADE"))
+    api_key_id: Mapped[int | None] = mapped_column(ForeignKey("api_keys.id", ondelete="SET NULL"))
+    source: Mapped[str] = mapped_column(String(16), default="api")
+
+    status: Mapped[MessageStatus] = mapped_column(enum_column(MessageStatus), default=MessageStatus.QUEUED)
+    hold_reason: Mapped[HoldReason | None] = mapped_column(enum_column(HoldReason))
+    reason_code: Mapped[str] = mapped_column(String(80), default="")
+    reason_detail: Mapped[str] = mapped_column(Text, default="")  # the server's words, secrets masked
+    reason_stage: Mapped[str] = mapped_column(String(16), default="")
+    reason_family: Mapped[str] = mapped_column(String(8), default="")
+    priority: Mapped[int] = mapped_column(Integer, default=Priority.NORMAL)
+    due_at: Mapped[datetime] = mapped_column(Instant)
+    expires_at: Mapped[datetime | None] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    ended_at: Mapped[datetime | None] = mapped_column(Instant)
+    attempts: Mapped[int] = mapped_column(Integer, default=0)  # that count against the retry limit
+    claims: Mapped[int] = mapped_column(Integer, default=0)  # every time a worker took it; parks poison
+
+    # Who delivers it now, until when (database clock), and since when its bytes may be with the server
+    lease: Mapped[str | None] = mapped_column(String(32))
+    lease_until: Mapped[datetime | None] = mapped_column(Instant)
+    committing_at: Mapped[datetime | None] = mapped_column(Instant)
+    maybe_sent_twice: Mapped[bool] = mapped_column(Boolean, default=False)
+
+    # Fixed when accepted, so that every attempt sends the same bytes
+    subject: Mapped[str] = mapped_column(String(SUBJECT_MAX), default="")
+    message_id: Mapped[str] = mapped_column(String(255))
+    date: Mapped[datetime] = mapped_column(Instant)
+    # Who it was sent as on the last attempt that may have got through; used again after an uncertain end
+    sender_name: Mapped[str] = mapped_column(String(150), default="")
+    sender_address: Mapped[str] = mapped_column(String(320), default="")
+    method: Mapped[str] = mapped_column(String(32), default="")
+    remote_id: Mapped[str] = mapped_column(String(255), default="")  # the server's queue id
+    size_bytes: Mapped[int] = mapped_column(Integer, default=0)
+
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    idempotency_hash: Mapped[str | None] = mapped_column(String(64))
+
+    recipients: Mapped[list[Recipient]] = relationship(order_by="Recipient.id", passive_deletes=True)
+    attempt_rows: Mapped[list[Attempt]] = relationship(order_by="Attempt.id.desc()", passive_deletes=True)
+
+
+class MessageContent(db.Model):
+    """Bodies, attachments and headers of a message as sealed JSON, apart so that status updates stay small."""
+
+    __tablename__ = "message_contents"
+
+    message_id: Mapped[int] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True)
+    sealed: Mapped[str] = mapped_column(Text)
+
+
+class Recipient(db.Model):
+    __tablename__ = "message_recipients"
+    __table_args__ = (UniqueConstraint("message_id", "address"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    message_id: Mapped[int] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"))
+    kind: Mapped[RecipientKind] = mapped_column(enum_column(RecipientKind))
+    address: Mapped[str] = mapped_column(String(320))
+    status: Mapped[RecipientStatus] = mapped_column(enum_column(RecipientStatus), default=RecipientStatus.WAITING)
+    reply_code: Mapped[int | None] = mapped_column(Integer)
+    reply: Mapped[str] = mapped_column(Text, default="")
+
+
+class Attempt(db.Model):
+    __tablename__ = "message_attempts"
+    __table_args__ = (UniqueConstraint("message_id", "number"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    message_id: Mapped[int] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(Integer)
+    started_at: Mapped[datetime] = mapped_column(Instant)
+    finished_at: Mapped[datetime | None] = mapped_column(Instant)
+    method: Mapped[str] = mapped_column(String(32), default="")
+    host: Mapped[str] = mapped_column(String(253), default="")
+    outcome: Mapped[str] = mapped_column(String(32), default="")  # a MessageStatus value once finished
+    stage: Mapped[str] = mapped_column(String(16), default="")
+    code: Mapped[str] = mapped_column(String(80), default="")
+    reply_code: Mapped[int | None] = mapped_column(Integer)
+    reply: Mapped[str] = mapped_column(Text, default="")
+    remote_id: Mapped[str] = mapped_column(String(255), default="")
+
+
+# The queue of one store, without those that have ended: what the settings page counts
+Index(
+    "ix_messages_store_id_held",
+    Message.store_id,
+    postgresql_where=text("status = 'held'"),
+    sqlite_where=text("status = 'held'"),
+)
