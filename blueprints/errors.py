@@ -1,0 +1,60 @@
+"""Error pages: a sentence and, for our own faults, an incident number; never a trace."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from flask import Flask, Response, make_response, render_template, request
+from flask_wtf.csrf import CSRFError
+from werkzeug.exceptions import HTTPException
+
+from blueprints.problems import problem
+from blueprints.web import wants_fragment
+from extensions import db
+
+logger = logging.getLogger(__name__)
+
+# Which page speaks for a status that has none of its own
+PAGES = {400, 403, 404, 409, 413, 429, 500}
+
+
+def register(app: Flask) -> None:
+    app.register_error_handler(CSRFError, _csrf)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _fault)
+
+
+def _csrf(error: CSRFError) -> Response:
+    message = "This page was open too long, or your session ended. Load it again, then repeat what you did."
+    return _page(400, message)
+
+
+def _http(error: HTTPException) -> Response:
+    if error.response is not None:
+        return make_response(error.response)
+    response = _page(error.code or 500, None)
+    for name, value in error.get_headers():
+        if name.lower() in ("allow", "retry-after"):
+            response.headers[name] = value
+    return response
+
+
+def _fault(error: Exception) -> Response:
+    incident = secrets.token_hex(4)
+    db.session.rollback()
+    logger.exception("incident %s at %s %s", incident, request.method, request.endpoint, extra={"incident": incident})
+    return _page(500, None, incident=incident)
+
+
+def _page(status: int, message: str | None, *, incident: str = "") -> Response:
+    if request.path.startswith("/api/"):
+        return problem(status, detail=message or "", **({"incident": incident} if incident else {}))
+    code = status if status in PAGES else (500 if status >= 500 else 400)
+    if not wants_fragment():
+        return make_response(render_template(f"errors/{code}.html", message=message, reference=incident), status)
+    # The form on the page stays as it is; the message appears in the page's own place for trouble.
+    response = make_response(render_template("errors/_banner.html", code=code, message=message), status)
+    response.headers["HX-Retarget"] = "#net-error"
+    response.headers["HX-Reswap"] = "innerHTML"
+    return response

@@ -1,0 +1,76 @@
+"""The headers of every answer, and the checks before every request that are not about people."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from flask import Flask, Response, abort, current_app, request, url_for
+
+from blueprints.web import nonce
+from models.database import set_reads_only
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+
+def register(app: Flask) -> None:
+    app.before_request(_begin)
+    app.before_request(_refuse_foreign_origin)
+    app.after_request(_finish)
+    app.jinja_env.globals.update(asset=asset)
+
+
+def _begin() -> None:
+    # GETs read with deferred transactions; the OAuth callback, a GET that writes, says so itself.
+    set_reads_only(request.method in SAFE_METHODS)
+
+
+def _refuse_foreign_origin() -> None:
+    """A second lock beside the CSRF token: browsers say where an unsafe request comes from."""
+    if request.method in SAFE_METHODS or request.blueprint == "api":
+        return
+    origin = request.headers.get("Origin")
+    if origin not in (None, current_app.config["PUBLIC_URL"]):
+        abort(403)
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        abort(403)
+
+
+def _finish(response: Response) -> Response:
+    headers = response.headers
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Referrer-Policy", "same-origin")
+    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+    headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    if current_app.config["PUBLIC_URL"].startswith("https://"):
+        headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+    if request.endpoint == "static":
+        if request.args.get("v") and response.status_code == 200:
+            headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response
+    headers.setdefault("Content-Security-Policy", content_security_policy())
+    headers.setdefault("Cache-Control", "no-store")
+    for name in ("HX-Request", "HX-Request-Type"):
+        response.vary.add(name)
+    return response
+
+
+def content_security_policy() -> str:
+    """No inline script or style, nothing from elsewhere; scripts by nonce, Trusted Types for the DOM."""
+    return (
+        f"default-src 'none'; script-src 'nonce-{nonce()}'; style-src 'self'; img-src 'self'; font-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'; "
+        "require-trusted-types-for 'script'; trusted-types htmx"
+    )
+
+
+def asset(path: str) -> str:
+    """The URL of a file in static/, with the hash of its content, so that browsers may keep it for good."""
+    folder = Path(current_app.static_folder or "")
+    return url_for("static", filename=path, v=_content_hash(folder / path, (folder / path).stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=256)
+def _content_hash(file: Path, changed_ns: int) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:10]

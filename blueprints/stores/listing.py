@@ -1,0 +1,136 @@
+"""The list of stores: one page of it, in a constant number of queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import joinedload
+
+from extensions import db
+from models import Connection, EmailSettings, Message, Store, User
+from models.access import stores_for
+from models.connection import GrantType, Health
+from models.email_settings import Method
+from models.outbox import MessageStatus
+
+PAGE_SIZE = 50
+
+CONNECTION_FILTERS = {
+    "working": "Connected",
+    "attention": "Needs attention",
+    "unfinished": "Setup not finished",
+}
+TROUBLE = (Health.NEEDS_REAUTHORIZATION, Health.SETTINGS_WRONG, Health.TEMPORARILY_FAILING, Health.EXPIRING)
+
+
+@dataclass(frozen=True)
+class State:
+    """How a store's sending stands: a shape (ok, warn, bad, off), a word, one fact."""
+
+    shape: str
+    word: str
+    fact: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    store: Store
+    state: State
+    last_delivery: datetime | None
+    held: int
+
+
+@dataclass(frozen=True)
+class Page:
+    rows: list[Row]
+    number: int
+    total: int
+
+    @property
+    def pages(self) -> int:
+        return max(1, -(-self.total // PAGE_SIZE))
+
+    @property
+    def words(self) -> str:
+        first = (self.number - 1) * PAGE_SIZE + 1
+        return f"{first:,}–{first + len(self.rows) - 1:,} of {self.total:,} stores" if self.rows else "0 stores"
+
+
+def load_page(user: User, *, search: str = "", method: str = "", connection: str = "", number: int = 1) -> Page:
+    """One page of the stores this person may see, by name."""
+    wanted = stores_for(user).join(Store.email_settings).outerjoin(EmailSettings.connection)
+    if search:
+        pattern = f"%{search.replace('%', '').replace('_', '')}%"
+        wanted = wanted.where(or_(*(column.ilike(pattern) for column in (Store.name, Store.code, Store.domain))))
+    if method in tuple(Method):
+        wanted = wanted.where(EmailSettings.method == Method(method))
+    if connection:
+        wanted = wanted.where(_in_state(connection))
+    total = db.session.scalar(select(func.count()).select_from(wanted.with_only_columns(Store.id).subquery())) or 0
+    number = min(max(1, number), max(1, -(-total // PAGE_SIZE)))
+    last = (
+        select(Message.ended_at)
+        .where(Message.store_id == Store.id, Message.status == MessageStatus.SENT)
+        .order_by(Message.ended_at.desc())
+        .limit(1)
+        .correlate(Store)
+        .scalar_subquery()
+    )
+    held = (
+        select(func.count())
+        .where(Message.store_id == Store.id, Message.status == MessageStatus.HELD)
+        .correlate(Store)
+        .scalar_subquery()
+    )
+    found = db.session.execute(
+        wanted.add_columns(last, held)
+        .options(joinedload(Store.email_settings).joinedload(EmailSettings.connection))
+        .order_by(func.lower(Store.name), Store.id)
+        .limit(PAGE_SIZE)
+        .offset((number - 1) * PAGE_SIZE)
+    )
+    rows = [Row(store, state_of(store.email_settings), at, count) for store, at, count in found]
+    return Page(rows, number, total)
+
+
+def state_of(settings: EmailSettings) -> State:
+    """How sending stands for these settings, by what is stored: no network, no further query."""
+    if settings.emails_off:
+        return State("off", "Emails turned off", f"By {settings.emails_off_by}" if settings.emails_off_by else "")
+    if settings.method == Method.SMTP:
+        if not (settings.from_email and settings.smtp_host and settings.smtp_port):
+            return State("off", "Setup not finished", "Enter server and port")
+        return State("ok", "Ready", "Password sign-in" if settings.username else "Without sign-in")
+    connection = settings.connection
+    if connection is None:
+        return State("off", "Setup not finished", "Choose a provider")
+    return _connection_state(connection)
+
+
+def _connection_state(connection: Connection) -> State:
+    match connection.health:
+        case Health.CONNECTED:
+            return State("ok", "Connected", "Refreshed", connection.refreshed_at)
+        case Health.EXPIRING:
+            return State("warn", "Expiring soon", "Reconnect to stay connected")
+        case Health.NEEDS_REAUTHORIZATION:
+            return State("bad", "Access revoked", "Since", connection.health_since)
+        case Health.SETTINGS_WRONG:
+            return State("bad", "Settings wrong", "Since", connection.health_since)
+        case Health.TEMPORARILY_FAILING:
+            return State("warn", "Trying again", "Since", connection.health_since)
+    if connection.grant_type == GrantType.CLIENT_CREDENTIALS or connection.has_refresh_token:
+        return State("off", "Not tested yet", "Send a test email")
+    return State("off", "Setup not finished", "Connect to start sending")
+
+
+def _in_state(name: str):  # type: ignore[no-untyped-def]  # SQLAlchemy's own column expression types say less than this
+    advanced = EmailSettings.method == Method.ADVANCED_SMTP
+    if name == "working":
+        return or_(~advanced, Connection.health == Health.CONNECTED)
+    if name == "attention":
+        return advanced & Connection.health.in_(TROUBLE)
+    return advanced & or_(Connection.id.is_(None), Connection.health == Health.NOT_CONNECTED)
