@@ -116,8 +116,8 @@ def _equip(app: Flask) -> Equipment:
         raise config.ConfigError(f"STOREPOST_EGRESS_ALLOW: {error}") from None
     try:
         door = Door(allow, ca_file=settings.get("CA_FILE"), token_proxy=settings.get("TOKEN_PROXY"))
-    except OSError as error:
-        raise config.ConfigError(f"STOREPOST_CA_FILE cannot be used: {error}") from None
+    except (OSError, ValueError) as error:
+        raise config.ConfigError(str(error)) from None
     return Equipment(
         vault=vault,
         door=door,
