@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from flask import Flask
+from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 from sqlalchemy import create_engine, inspect
 
@@ -30,7 +30,7 @@ def mends_keys(argv: list[str]) -> bool:
 
 
 def register(app: Flask) -> None:
-    for command in (admin, keys_group):
+    for command in (admin, keys_group, worker_command, sandbox_command):
         app.cli.add_command(command)
 
 
@@ -94,3 +94,25 @@ def admin_link() -> None:
     if url:
         click.echo(url)
 
+
+
+@click.command("worker")
+@click.option("--threads", default=4, show_default=True, type=click.IntRange(1, 64), help="Messages at the same time.")
+@with_appcontext
+def worker_command(threads: int) -> None:
+    """Deliver what waits, until told to stop."""
+    import worker
+
+    worker.run(current_app._get_current_object(), threads=threads)
+
+
+@click.command("sandbox")
+@click.option("--directory", default="instance/sandbox", type=click.Path(file_okay=False, path_type=Path))
+def sandbox_command(directory: Path) -> None:
+    """Run the sandbox: a local OAuth provider, SMTP server and inbox, on loopback only."""
+    from sandbox.serve import serve
+
+    try:
+        serve(directory=directory)
+    except (OSError, ValueError) as error:
+        _fail(str(error))

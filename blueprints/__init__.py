@@ -7,11 +7,20 @@ from flask import Flask
 
 def register(app: Flask) -> None:
     """The menu of blueprints."""
-    from blueprints import health, navigation
+    from blueprints import api, health, navigation
+    from blueprints.api_keys import views as api_keys
     from blueprints.auth import views as auth
+    from blueprints.consent import views as consent
+    from blueprints.email_settings import views as email_settings
+    from blueprints.messages import views as messages
     from blueprints.stores import views as stores
 
     app.register_blueprint(health.bp)
     app.register_blueprint(auth.bp)
     app.register_blueprint(stores.bp)
+    app.register_blueprint(email_settings.bp)
+    app.register_blueprint(messages.bp)
+    app.register_blueprint(api_keys.bp)
+    app.register_blueprint(api.bp)
+    app.register_blueprint(consent.bp)
     navigation.register(app)

@@ -7,7 +7,7 @@ import secrets
 
 from flask import Flask, Response, make_response, render_template, request
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 
 from blueprints.problems import problem
 from blueprints.web import wants_fragment
@@ -20,9 +20,15 @@ PAGES = {400, 403, 404, 409, 413, 429, 500}
 
 
 def register(app: Flask) -> None:
+    app.register_error_handler(SecurityError, _unknown_host)
     app.register_error_handler(CSRFError, _csrf)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _fault)
+
+
+def _unknown_host(error: SecurityError) -> Response:
+    # No page: with an unknown host there is no address to build links from.
+    return Response("This is not the address Storepost is configured for.\n", 400, mimetype="text/plain")
 
 
 def _csrf(error: CSRFError) -> Response:

@@ -18,6 +18,7 @@ def register(app: Flask) -> None:
     app.before_request(_begin)
     app.before_request(_refuse_foreign_origin)
     app.after_request(_finish)
+    app.teardown_request(lambda error: set_reads_only(False))
     app.jinja_env.globals.update(asset=asset)
 
 

@@ -128,7 +128,7 @@ def wants_fragment() -> bool:
     return bool(h) and not h.history_restore_request and request.headers.get("HX-Request-Type") != "full"
 
 
-def respond(page: str, fragment: str | None = None, status: int = 200, **context: Any) -> Response:
+def respond(page: str, fragment: str | None = None, /, status: int = 200, **context: Any) -> Response:
     """The page, or for htmx its fragment: the same file that the page includes, with the same context."""
     template = fragment if fragment and wants_fragment() else page
     return make_response(render_template(template, **context), status)

@@ -1,0 +1,59 @@
+# Storepost. `make` lists what there is.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help run test lint types lock bench soak screenshots vendor audit clean
+
+help: ## List these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+run: $(VENV)/.runtime ## Run everything on this machine: web, worker, sandbox (SANDBOX=0 leaves the sandbox out)
+	@$(BIN)/python scripts/run.py
+
+test: $(VENV)/.dev ## Run all tests, browser tests included; installs Chromium, PostgreSQL and Redis where it can
+	@$(BIN)/python scripts/test_tools.py
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## Check format, style and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+types: $(VENV)/.dev ## Check types only
+	@$(BIN)/mypy
+
+bench: $(VENV)/.dev ## Run the benchmarks; figures go to docs/benchmarks.md
+	@$(BIN)/python -m bench
+
+soak: test ## The long runs; today the same as the short ones
+
+screenshots: $(VENV)/.dev ## Take the pictures in docs/screenshots
+	@$(BIN)/python scripts/test_tools.py
+	@$(BIN)/python -m pytest tests/journeys/test_screenshots.py --screenshots=docs/screenshots
+
+audit: $(VENV)/.dev ## Look for known weaknesses in the locked dependencies
+	@$(BIN)/pip-audit --require-hashes -r requirements.txt
+
+lock: $(VENV)/.dev ## Compile and hash the dependency lists
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements-dev.in -o requirements-dev.txt
+
+clean: ## Remove what tests and checks left behind (not instance/)
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis test-results
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Storepost needs Python 3.11 or later; set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# One install for each set: a second `make run` finds the stamp and starts in seconds.
+$(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
+	@echo "Installing what Storepost needs …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+	@echo "Installing what the tests need …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@

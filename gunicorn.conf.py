@@ -1,0 +1,14 @@
+"""How the web server runs. Everything can be overridden on gunicorn's command line."""
+
+bind = "127.0.0.1:8025"
+worker_class = "gthread"
+workers = 2
+threads = 4
+timeout = 60
+graceful_timeout = 25
+keepalive = 15
+# The OAuth callback carries an authorization code in its query string: no line of any log may hold one.
+accesslog = None
+# Bounded request lines and headers; the longest line is the callback's.
+limit_request_line = 8190
+limit_request_field_size = 16380

@@ -1,0 +1,61 @@
+"""What the tests need beside Python packages: Chromium, PostgreSQL and Redis. Installs what it can, and says what it cannot.
+
+As root on Debian or Ubuntu from the system's packages; elsewhere Chromium by Playwright. In CI everything must be there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.fakes import tools
+
+PACKAGES = {"Chromium": "chromium", "PostgreSQL": "postgresql", "Redis": "redis-server"}
+
+
+def missing() -> list[str]:
+    found = {"Chromium": tools.chromium(), "PostgreSQL": tools.postgres_bin(), "Redis": shutil.which("redis-server")}
+    return [name for name, path in found.items() if path is None]
+
+
+def install(names: list[str]) -> None:
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        packages = [PACKAGES[name] for name in names]
+        subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False, stdout=subprocess.DEVNULL)
+        # Servers that the packages would start are of no use: the tests run their own, on free ports.
+        policy = Path("/usr/sbin/policy-rc.d")
+        made = not policy.exists()
+        if made:
+            policy.write_text("#!/bin/sh\nexit 101\n")
+            policy.chmod(0o755)
+        try:
+            subprocess.run(
+                ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages],
+                env=environment, check=False, stdout=subprocess.DEVNULL,
+            )
+        finally:
+            if made:
+                policy.unlink()
+    elif "Chromium" in names:
+        subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
+
+
+def main() -> int:
+    names = missing()
+    if names:
+        print(f"Installing for the tests: {', '.join(names)} …", flush=True)
+        install(names)
+        names = missing()
+    for name in names:
+        print(f"*** {name} IS MISSING and could not be installed: its tests are SKIPPED ***", flush=True)
+    return 1 if names and os.environ.get("CI") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

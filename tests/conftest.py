@@ -1,0 +1,173 @@
+"""People, stores and applications for all tests. Real database files, real sockets; only clock and dice are mocked."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app import create_app
+from extensions import db as database
+from mail.equipment import Equipment
+from models import Store, User
+from security.vault import Keyring
+from tests import factories
+from tests.fakes import tools
+from tests.fakes.postgres import Postgres
+
+PUBLIC_URL = "http://localhost:8025"
+PASSWORD = "correct horse battery staple 9"
+
+
+def settings_for(database_url: str, **more: Any) -> dict[str, Any]:
+    """The configuration of a test application: as config.load() gives it, for loopback only."""
+    return {
+        "TESTING": True,
+        "PUBLIC_URL": PUBLIC_URL,
+        "SECRET_KEY": "test-only-secret-key-0123456789abcdefghij",
+        "SQLALCHEMY_DATABASE_URI": database_url,
+        "KEYRING": Keyring.generate("k1"),
+        "TRUSTED_HOSTS": ["localhost"],
+        "EGRESS_ALLOW": "127.0.0.1:* localhost:*",
+        "PLAINTEXT_AUTH_HOSTS": frozenset(),
+        "SANDBOX_SMTP_PORT": 8587,
+        # Argon2's usual cost, a hundred times a run, would be most of the run.
+        "SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS": {"argon2__time_cost": 1, "argon2__memory_cost": 64},
+        **more,
+    }
+
+
+@pytest.fixture(autouse=True)
+def no_outside_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any connection beyond loopback fails the test that tries it."""
+    real_connect = socket.socket.connect
+
+    def connect(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(("127.", "::1")):
+            raise AssertionError(f"a test tried to reach {address[0]}")
+        real_connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    if tools.postgres_bin() is None:
+        assert not os.environ.get("CI"), "PostgreSQL must be there in CI"
+        pytest.skip("PostgreSQL is not installed")
+    server = Postgres()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> str:
+    """The URL of an empty PostgreSQL database."""
+    return postgres_server.new_database()
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'storepost.sqlite3'}"
+
+
+@pytest.fixture
+def app(database_url: str) -> Iterator[Flask]:
+    application = create_app(settings_for(database_url))
+    with application.app_context():
+        database.create_all()
+        factories.make_roles()
+        yield application
+        database.session.remove()
+        database.engine.dispose()
+
+
+@pytest.fixture
+def db(app: Flask) -> Any:
+    return database
+
+
+@pytest.fixture
+def equipment(app: Flask) -> Equipment:
+    found: Equipment = app.extensions["storepost"]
+    return found
+
+
+@pytest.fixture
+def client(app: Flask) -> Browser:
+    """Somebody who has not signed in."""
+    return Browser(app.test_client())
+
+
+@pytest.fixture
+def admin(app: Flask) -> User:
+    return factories.make_admin("alice@shop.example", name="Alice Adams", password=PASSWORD)
+
+
+@pytest.fixture
+def alice(client: Browser, admin: User) -> Browser:
+    """A platform administrator, signed in by the front door."""
+    answer = client.post("/sign-in", {"email": admin.email, "password": PASSWORD})
+    assert answer.status_code == 303, answer.text
+    return client
+
+
+@pytest.fixture
+def store(app: Flask) -> Store:
+    return factories.make_store("Acme Store")
+
+
+class Browser:
+    """A test client that behaves like a browser: base URL, CSRF token of the last page, htmx headers on request."""
+
+    def __init__(self, client: FlaskClient):
+        self.client = client
+        self._token = ""
+
+    def open(self, method: str, url: str, **kw: Any) -> TestResponse:
+        kw.setdefault("base_url", PUBLIC_URL)
+        # The test's own session lets go of the database and forgets what it knew; the request gets a context of its
+        # own, as on a server, so that nothing one request left behind is seen by the next.
+        database.session.rollback()
+        with self.client.application.app_context():
+            response = self.client.open(url, method=method, **kw)
+        return response
+
+    def get(self, url: str, **kw: Any) -> TestResponse:
+        return self.open("GET", url, **kw)
+
+    @property
+    def csrf(self) -> str:
+        """The token of this session, as any page carries it."""
+        if not self._token:
+            page = self.get("/sign-in").text if not self._signed_in else self.get("/stores").text
+            found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
+            assert found, page[:500]
+            self._token = found.group(1)
+        return self._token
+
+    @property
+    def _signed_in(self) -> bool:
+        return self.get("/stores").status_code == 200
+
+    def post(self, url: str, data: dict[str, Any] | None = None, **kw: Any) -> TestResponse:
+        response = self.open("POST", url, data={"csrf_token": self.csrf, **(data or {})}, **kw)
+        if url.startswith(("/sign-in", "/sign-out", "/welcome")):
+            self._token = ""  # a new session has a new token
+        return response
+
+    def htmx_post(self, url: str, data: dict[str, Any] | None = None, **kw: Any) -> TestResponse:
+        headers = {"HX-Request": "true", "HX-Request-Type": "partial", **kw.pop("headers", {})}
+        return self.post(url, data, headers=headers, **kw)
+
+    def htmx_get(self, url: str, **kw: Any) -> TestResponse:
+        headers = {"HX-Request": "true", "HX-Request-Type": "partial", **kw.pop("headers", {})}
+        return self.get(url, headers=headers, **kw)

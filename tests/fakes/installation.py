@@ -1,0 +1,115 @@
+"""A whole Storepost as operators run it: commands, gunicorn and worker as processes, beside a sandbox, on free ports."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sandbox.serve import Sandbox
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Installation:
+    """Started on entering, stopped on leaving; `log` holds everything its processes printed."""
+
+    def __init__(self, directory: Path, *, database_url: str = "", worker: bool = True):
+        self.directory = directory
+        self.sandbox = Sandbox(directory / "sandbox")
+        self._wants_worker = worker
+        self._database_url = database_url or f"sqlite:///{directory / 'storepost.sqlite3'}"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.log_file = directory / "log.txt"
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(encoding="utf-8", errors="replace")
+
+    def __enter__(self) -> Self:
+        self.port = free_port()
+        self.sandbox.start()
+        (self.directory / "secret_key").write_text(secrets.token_urlsafe(48))
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "FLASK_APP": "app",
+            "STOREPOST_PUBLIC_URL": self.url,
+            "STOREPOST_SECRET_KEY_FILE": str(self.directory / "secret_key"),
+            "STOREPOST_KEYRING_FILE": str(self.directory / "keyring"),
+            "STOREPOST_DATABASE_URL": self._database_url.replace("postgresql+psycopg://", "postgresql://"),
+            "STOREPOST_CA_FILE": str(self.sandbox.ca_file),
+            "STOREPOST_EGRESS_ALLOW": f"localhost:{self.sandbox.token_port},{self.sandbox.smtp_port},{self.sandbox.smtps_port}",
+            "STOREPOST_IMPLICIT_TLS_PORTS": f"465,2465,{self.sandbox.smtps_port}",
+            "STOREPOST_SANDBOX_WEB_URL": self.sandbox.web_url,
+            "STOREPOST_SANDBOX_TOKEN_URL": self.sandbox.issuer,
+            "STOREPOST_SANDBOX_SMTP_PORT": str(self.sandbox.smtp_port),
+        }
+        self.flask("secrets", "init", str(self.directory / "keyring"))
+        self.flask("db", "upgrade")
+        self._start(str(BIN / "gunicorn"), "--bind", f"127.0.0.1:{self.port}", "--workers", "1", "app:create_app()")
+        if self._wants_worker:
+            self.start_worker()
+        self._wait()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        for process in reversed(self._processes):
+            process.terminate()
+        for process in self._processes:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.sandbox.stop()
+
+    def flask(self, *arguments: str, given: str = "") -> str:
+        """What one of our commands printed."""
+        done = subprocess.run(
+            [str(BIN / "flask"), *arguments], cwd=ROOT, env=self.environment, input=given, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        return self._start(str(BIN / "flask"), "worker")
+
+    def _start(self, *command: str) -> subprocess.Popen[bytes]:
+        with self.log_file.open("ab") as log:
+            process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+        self._processes.append(process)
+        return process
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            assert self._processes[0].poll() is None, self.log
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=2) as answer:
+                    if answer.status == 200:
+                        return
+            except urllib.error.HTTPError:
+                return  # it answers: with the port's own host name it is somebody else's page
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError(self.log)

@@ -1,0 +1,30 @@
+"""Programs the tests use, wherever this machine keeps them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+
+def chromium() -> str | None:
+    """The Chromium to drive: the system's, else Playwright's own."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    caches = [Path.home() / ".cache/ms-playwright", Path.home() / "Library/Caches/ms-playwright"]
+    for cache in caches:
+        for pattern in ("chromium-*/chrome-linux*/chrome", "chromium-*/chrome-mac*/Chromium.app/Contents/MacOS/Chromium"):
+            if found_here := sorted(cache.glob(pattern)):
+                return str(found_here[-1])
+    return None
+
+
+def postgres_bin() -> Path | None:
+    """The folder with initdb and postgres."""
+    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name), reverse=True)
+    if found := shutil.which("initdb"):
+        candidates.append(Path(found).parent)
+    for folder in candidates:
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    return None
