@@ -32,7 +32,7 @@ def may(user: User, permission: Permission, store: Store | None = None) -> bool:
     return bool(user.active) and user.is_platform_admin
 
 
-def stores_for(user: User) -> Select[tuple[Store]]:
+def stores_for(user: User) -> Select[Store]:
     """The stores this person may see, as a query to narrow further."""
     if may(user, Permission.VIEW_STORE):
         return select(Store)

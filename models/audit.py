@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import JSON, Index, Integer, String, event
 from sqlalchemy.orm import Mapped, mapped_column
 
-from extensions import db
+from extensions import Model
 from models.types import BigId, Instant, utcnow
 
 
-class AuditEntry(db.Model):
+class AuditEntry(Model):
     # No foreign keys: the trail outlives the people and stores it tells of.
     __tablename__ = "audit_entries"
     __table_args__ = (Index("ix_audit_entries_store_id_id", "store_id", "id"),)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Date, Integer, String, Text, column, delete, select, table
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from extensions import db
+from extensions import Model, db
 from models.types import Instant, enum_column, new_uid, utcnow
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SECRET_MAX = 16_384
 
 
 class GrantType(enum.StrEnum):
-    REFRESH_TOKEN = "refresh_token"
+    REFRESH_TOKEN = "refresh_token"  # noqa: S105  the name of an OAuth grant, no secret
     CLIENT_CREDENTIALS = "client_credentials"
     AUTHORIZATION_CODE = "authorization_code"
 
@@ -44,7 +44,7 @@ class TokenSource(enum.StrEnum):
     PASTED = "pasted"
 
 
-class Connection(db.Model):
+class Connection(Model):
     __tablename__ = "connections"
 
     id: Mapped[int] = mapped_column(primary_key=True)

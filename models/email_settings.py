@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Boolean, ForeignKey, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from extensions import db
+from extensions import Model
 from models.types import Instant, enum_column, new_uid, utcnow
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Method(enum.StrEnum):
     ADVANCED_SMTP = "advanced_smtp"
 
 
-class EmailSettings(db.Model):
+class EmailSettings(Model):
     __tablename__ = "email_settings"
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -79,7 +79,7 @@ class EmailSettings(db.Model):
         return self.password_sealed is not None
 
 
-class CustomField(db.Model):
+class CustomField(Model):
     """A key-value pair of the Advanced SMTP form; the value is sealed, the meaning is never checked."""
 
     __tablename__ = "custom_fields"

@@ -1,14 +1,14 @@
-"""A known text sealed with each key that this database has seen: wrong keys are noticed at start, not at the first mail."""
+"""A known text sealed with each key this database has seen: wrong keys are noticed at start, not at the first mail."""
 
 from __future__ import annotations
 
 from sqlalchemy import String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from extensions import db
+from extensions import Model
 
 
-class KeyringCheck(db.Model):
+class KeyringCheck(Model):
     __tablename__ = "keyring_checks"
 
     key_id: Mapped[str] = mapped_column(String(40), primary_key=True)

@@ -7,11 +7,11 @@ from datetime import datetime
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from extensions import db
+from extensions import Model
 from models.types import Instant
 
 
-class OneTimeLink(db.Model):
+class OneTimeLink(Model):
     __tablename__ = "one_time_links"
 
     id: Mapped[int] = mapped_column(primary_key=True)

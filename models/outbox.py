@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Boolean, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from extensions import db
+from extensions import Model
 from models.types import BigId, Instant, enum_column, new_uid
 
 SUBJECT_MAX = 998
@@ -59,7 +59,7 @@ class RecipientStatus(enum.StrEnum):
     REFUSED = "refused"
 
 
-class Message(db.Model):
+class Message(Model):
     __tablename__ = "messages"
     __table_args__ = (
         UniqueConstraint("store_id", "idempotency_key"),
@@ -115,7 +115,7 @@ class Message(db.Model):
     attempt_rows: Mapped[list[Attempt]] = relationship(order_by="Attempt.id.desc()", passive_deletes=True)
 
 
-class MessageContent(db.Model):
+class MessageContent(Model):
     """Bodies, attachments and headers of a message as sealed JSON, apart so that status updates stay small."""
 
     __tablename__ = "message_contents"
@@ -124,7 +124,7 @@ class MessageContent(db.Model):
     sealed: Mapped[str] = mapped_column(Text)
 
 
-class Recipient(db.Model):
+class Recipient(Model):
     __tablename__ = "message_recipients"
     __table_args__ = (UniqueConstraint("message_id", "address"),)
 
@@ -137,7 +137,7 @@ class Recipient(db.Model):
     reply: Mapped[str] = mapped_column(Text, default="")
 
 
-class Attempt(db.Model):
+class Attempt(Model):
     __tablename__ = "message_attempts"
     __table_args__ = (UniqueConstraint("message_id", "number"),)
 

@@ -7,11 +7,11 @@ from datetime import datetime
 from sqlalchemy import Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from extensions import db
+from extensions import Model
 from models.types import BigId, Instant
 
 
-class SignInAttempt(db.Model):
+class SignInAttempt(Model):
     __tablename__ = "sign_in_attempts"
     __table_args__ = (Index("ix_sign_in_attempts_subject_at", "subject", "at"),)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from extensions import db
+from extensions import Model
 from models.types import Instant, utcnow
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ NAME_MAX = 150
 DOMAIN_MAX = 253
 
 
-class Store(db.Model):
+class Store(Model):
     __tablename__ = "stores"
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, Boolean, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from extensions import db
+from extensions import Model
 from models.email_settings import Method
 from models.types import Instant, enum_column, new_uid
 
@@ -21,7 +21,7 @@ class TestStatus(enum.StrEnum):
     STOPPED = "stopped"  # the process that ran it ended; nothing is known beyond the last step
 
 
-class TestRun(db.Model):
+class TestRun(Model):
     __tablename__ = "test_runs"
     __table_args__ = (Index("ix_test_runs_store_id_started_at", "store_id", "started_at"),)
     __test__ = False  # not a pytest class, whatever its name says

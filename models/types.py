@@ -38,7 +38,9 @@ class Instant(TypeDecorator[datetime]):
 
 def enum_column(kind: type[enum.StrEnum]) -> Enum:
     """A text column that holds the values (not the names) of a StrEnum, with room for later ones."""
-    return Enum(kind, native_enum=False, create_constraint=False, length=32, values_callable=lambda k: [m.value for m in k])
+    return Enum(
+        kind, native_enum=False, create_constraint=False, length=32, values_callable=lambda k: [m.value for m in k]
+    )
 
 
 def new_uid() -> str:

@@ -8,7 +8,7 @@ from flask_security import RoleMixin, UserMixin
 from sqlalchemy import Boolean, Column, ForeignKey, String, Table
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from extensions import Base, db
+from extensions import Base, Model
 from models.types import Instant, new_uid, utcnow
 
 PLATFORM_ADMIN = "platform_admin"
@@ -21,7 +21,7 @@ user_roles = Table(
 )
 
 
-class Role(db.Model, RoleMixin):
+class Role(Model, RoleMixin):
     __tablename__ = "roles"
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -29,7 +29,7 @@ class Role(db.Model, RoleMixin):
     description: Mapped[str] = mapped_column(String(255), default="")
 
 
-class User(db.Model, UserMixin):
+class User(Model, UserMixin):
     __tablename__ = "users"
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -40,7 +40,9 @@ class User(db.Model, UserMixin):
     # Changing it ends every session of this person.
     fs_uniquifier: Mapped[str] = mapped_column(String(64), unique=True, default=new_uid)
     created_at: Mapped[datetime] = mapped_column(Instant, default=utcnow)
-    roles: Mapped[list[Role]] = relationship(secondary=user_roles, lazy="selectin")
+    roles: Mapped[list[Role]] = relationship(  # type: ignore[assignment]  # the mixin declares a list of mixins
+        secondary=user_roles, lazy="selectin"
+    )
 
     @property
     def is_platform_admin(self) -> bool:

@@ -41,7 +41,9 @@ def main() -> int:
     # The worker finishes the messages it has begun before it goes.
     honcho.manager.KILL_WAIT = 30
     manager = honcho.manager.Manager()
-    manager.add_process("web", f"exec '{BIN}/gunicorn' --bind 127.0.0.1:{PORT} 'app:create_app()'", env=environment, cwd=str(ROOT))
+    manager.add_process(
+        "web", f"exec '{BIN}/gunicorn' --bind 127.0.0.1:{PORT} 'app:create_app()'", env=environment, cwd=str(ROOT)
+    )
     manager.add_process("worker", f"exec '{BIN}/flask' worker", env=environment, cwd=str(ROOT))
     if sandbox:
         manager.add_process("sandbox", f"exec '{BIN}/flask' sandbox", env=environment, cwd=str(ROOT))
@@ -81,11 +83,16 @@ def prepare(sandbox: bool) -> dict[str, str]:
     if sandbox:
         authority = subprocess.run(
             [sys.executable, "-m", "sandbox", "--certificates-only", "--directory", str(INSTANCE / "sandbox")],
-            cwd=ROOT, env=environment, check=True, capture_output=True, text=True,
+            cwd=ROOT,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout.strip()
         environment |= {
             "STOREPOST_CA_FILE": json.loads(authority)["ca_file"],
-            "STOREPOST_EGRESS_ALLOW": f"localhost:{SANDBOX_PORTS['TOKEN']},{SANDBOX_PORTS['SMTP']},{SANDBOX_PORTS['SMTPS']}",
+            "STOREPOST_EGRESS_ALLOW": "localhost:"
+            + ",".join(str(SANDBOX_PORTS[n]) for n in ("TOKEN", "SMTP", "SMTPS")),
             "STOREPOST_SANDBOX_WEB_URL": f"http://127.0.0.1:{SANDBOX_PORTS['WEB']}",
             "STOREPOST_SANDBOX_TOKEN_URL": f"https://localhost:{SANDBOX_PORTS['TOKEN']}",
             "STOREPOST_SANDBOX_SMTP_PORT": str(SANDBOX_PORTS["SMTP"]),
@@ -111,7 +118,7 @@ def announce(environment: dict[str, str], sandbox: bool) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/readyz", timeout=2):
+            with urllib.request.urlopen(f"http://localhost:{PORT}/readyz", timeout=2):
                 break
         except OSError:
             time.sleep(0.1)
@@ -122,7 +129,11 @@ def announce(environment: dict[str, str], sandbox: bool) -> None:
     if sandbox:
         lines.append(f"  Sandbox inbox:          http://127.0.0.1:{SANDBOX_PORTS['WEB']}/inbox")
     if link:
-        lines += ["", "  Nobody can sign in yet. Open this link within the hour to make the first administrator:", f"  {link}"]
+        lines += [
+            "",
+            "  Nobody can sign in yet. Open this link within the hour to make the first administrator:",
+            f"  {link}",
+        ]
     lines += ["", "  Ctrl-C stops everything.", ""]
     print("\n".join(lines), flush=True)
 

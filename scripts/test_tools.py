@@ -1,6 +1,7 @@
-"""What the tests need beside Python packages: Chromium, PostgreSQL and Redis. Installs what it can, and says what it cannot.
+"""What the tests need beside Python packages: Chromium, PostgreSQL and Redis. Installs what it can.
 
-As root on Debian or Ubuntu from the system's packages; elsewhere Chromium by Playwright. In CI everything must be there.
+As root on Debian or Ubuntu from the system's packages; elsewhere Chromium by Playwright. What stays missing is said
+loudly; in CI everything must be there.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def install(names: list[str]) -> None:
         try:
             subprocess.run(
                 ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages],
-                env=environment, check=False, stdout=subprocess.DEVNULL,
+                env=environment,
+                check=False,
+                stdout=subprocess.DEVNULL,
             )
         finally:
             if made:
