@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 from flask import Flask, current_app
@@ -54,7 +53,9 @@ def secrets_init(file: Path, name: str) -> None:
         engine = create_engine(url)
         try:
             if inspect(engine).get_table_names():
-                _fail("The database is not empty: restore the keyring it was encrypted with instead of making a new one.")
+                _fail(
+                    "The database is not empty: restore the keyring it was encrypted with instead of making a new one."
+                )
         finally:
             engine.dispose()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,6 @@ def admin_link() -> None:
     url = accounts.make_first_link()
     if url:
         click.echo(url)
-
 
 
 @click.command("worker")

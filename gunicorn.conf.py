@@ -12,3 +12,5 @@ accesslog = None
 # Bounded request lines and headers; the longest line is the callback's.
 limit_request_line = 8190
 limit_request_field_size = 16380
+# No side door: it is managed by signals.
+control_socket_disable = True

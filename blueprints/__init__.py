@@ -10,6 +10,7 @@ def register(app: Flask) -> None:
     from blueprints import api, health, navigation
     from blueprints.api_keys import views as api_keys
     from blueprints.auth import views as auth
+    from blueprints.connection_tests import views as connection_tests
     from blueprints.consent import views as consent
     from blueprints.email_settings import views as email_settings
     from blueprints.messages import views as messages
@@ -23,4 +24,5 @@ def register(app: Flask) -> None:
     app.register_blueprint(api_keys.bp)
     app.register_blueprint(api.bp)
     app.register_blueprint(consent.bp)
+    app.register_blueprint(connection_tests.bp)
     navigation.register(app)

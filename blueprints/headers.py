@@ -47,7 +47,8 @@ def _finish(response: Response) -> Response:
     if current_app.config["PUBLIC_URL"].startswith("https://"):
         headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     if request.endpoint == "static":
-        if request.args.get("v") and response.status_code == 200:
+        # Fonts are named by the style sheet, without a hash; their version is part of their name.
+        if response.status_code == 200 and (request.args.get("v") or request.path.endswith(".woff2")):
             headers["Cache-Control"] = "public, max-age=31536000, immutable"
         return response
     headers.setdefault("Content-Security-Policy", content_security_policy())

@@ -132,4 +132,3 @@ class StoredSessions(SessionInterface):
             samesite="Lax",
             path="/",
         )
-

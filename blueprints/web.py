@@ -98,7 +98,7 @@ def for_store(permission: Permission) -> Callable[[View], View]:
 
 
 def load_store(store_id: int, permission: Permission) -> Store:
-    """The store with its email settings, or 404 when this person may not even see it, 403 when only the deed is barred."""
+    """The store with its email settings; 404 when this person may not see it, 403 when only the deed is barred."""
     query = stores_for(signed_in_user()).where(Store.id == store_id).options(joinedload(Store.email_settings))
     store = db.session.scalar(query)
     if store is None:
@@ -130,6 +130,7 @@ def wants_fragment() -> bool:
 
 def respond(page: str, fragment: str | None = None, /, status: int = 200, **context: Any) -> Response:
     """The page, or for htmx its fragment: the same file that the page includes, with the same context."""
+    context.setdefault("has_errors", status == 422)
     template = fragment if fragment and wants_fragment() else page
     return make_response(render_template(template, **context), status)
 

@@ -29,7 +29,7 @@ class Equipment:
         return f"{self.public_url}/oauth/callback"
 
     def encryption_for(self, port: int, *, use_ssl: bool) -> Encryption:
-        """How a connection to this port is encrypted: implicit TLS on its ports, else STARTTLS, required with SSL on."""
+        """How to encrypt on this port: implicit TLS on its ports, else STARTTLS, which SSL on makes a must."""
         if port in self.implicit_tls_ports:
             return Encryption.IMPLICIT
         return Encryption.STARTTLS if use_ssl else Encryption.OPPORTUNISTIC

@@ -128,6 +128,14 @@ OWN_FAULTS = {
         "client_secret",
         "us",
     ),
+    "changed_meanwhile": OwnFault(
+        "The settings changed while the test began",
+        "Somebody saved other settings at that moment. No saved secret was used for values it was not given for.",
+        ("Load the page again to see what is stored now.", "Start the test again."),
+        "retry",
+        "",
+        "settings",
+    ),
     "no_recipients": OwnFault(
         "The message has no recipient",
         "Nobody is named in To, Cc or Bcc.",

@@ -43,6 +43,7 @@ class Provider:
         authorization_url, token_url: with a `{tenant}` segment where `has_tenant`; see `urls_for`.
         mechanisms: SASL mechanisms in the order to try.
         public_client: the app has no secret.
+        client_id: the id of an app that exists already; empty where each organization registers its own.
         rotates: a refresh answers with a new refresh token that must replace the old one.
         issuer: what the callback's `iss` must equal when present (RFC 9207); empty when it cannot be known before.
         iss_required: the provider promises `iss`, so its absence is an error.
@@ -68,6 +69,7 @@ class Provider:
     has_tenant: bool = False
     default_tenant: str = ""
     public_client: bool = False
+    client_id: str = ""
     requires_pkce: bool = False
     rotates: bool = True
     issuer: str = ""
@@ -207,10 +209,16 @@ def sandbox_provider(
         revocation_url=revocation_url,
         scope="smtp.send offline_access",
         requires_pkce=True,
+        public_client=True,
+        client_id="storepost-sandbox-public",
         issuer=issuer,
         iss_required=bool(issuer),
         app_only_scope="smtp.send",
-        setup_steps=("Press Connect. The sandbox runs on this machine and mails nobody.",),
+        setup_steps=(
+            "Press Connect: the sandbox knows this Client Id, which needs no secret. It runs on this machine and mails "
+            "nobody.",
+            "For client_credentials, enter the Client Id storepost-sandbox with the Client Secret sandbox-secret.",
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import FileSystemBytecodeCache
 from werkzeug.test import TestResponse
 
 from app import create_app
@@ -43,6 +44,10 @@ def settings_for(database_url: str, **more: Any) -> dict[str, Any]:
         "SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS": {"argon2__time_cost": 1, "argon2__memory_cost": 64},
         **more,
     }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", default="", help="a folder for a picture of every page")
 
 
 @pytest.fixture(autouse=True)
@@ -79,9 +84,16 @@ def database_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'storepost.sqlite3'}"
 
 
+@pytest.fixture(scope="session")
+def compiled_templates(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCache:
+    """Each test has an application of its own; compiling the same templates for each would be most of its time."""
+    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
+
+
 @pytest.fixture
-def app(database_url: str) -> Iterator[Flask]:
+def app(database_url: str, compiled_templates: FileSystemBytecodeCache) -> Iterator[Flask]:
     application = create_app(settings_for(database_url))
+    application.jinja_env.bytecode_cache = compiled_templates
     with application.app_context():
         database.create_all()
         factories.make_roles()

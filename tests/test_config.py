@@ -68,4 +68,6 @@ def test_postgres_urls_name_their_driver() -> None:
 
 
 def test_plain_http_is_for_this_machine_only() -> None:
-    assert config.load({**GOOD, "STOREPOST_PUBLIC_URL": "http://localhost:8025"})["PUBLIC_URL"] == "http://localhost:8025"
+    assert (
+        config.load({**GOOD, "STOREPOST_PUBLIC_URL": "http://localhost:8025"})["PUBLIC_URL"] == "http://localhost:8025"
+    )

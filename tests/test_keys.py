@@ -46,7 +46,10 @@ def test_it_does_not_start_with_a_malformed_or_sample_keyring(database_url: str,
 def _flask(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "flask", *arguments],
-        cwd=ROOT, env={"PATH": os.environ["PATH"], "FLASK_APP": "app", **environment}, capture_output=True, text=True,
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "FLASK_APP": "app", **environment},
+        capture_output=True,
+        text=True,
     )
 
 

@@ -21,6 +21,7 @@ from models.user import PLATFORM_ADMIN
 PASSWORD_MIN = 12
 PASSWORD_MAX = 1024
 FIRST_ADMINISTRATOR = "first_administrator"
+GUESSABLE = "This password is easily guessed. Use several unrelated words"
 LINK_LIFETIME = timedelta(hours=1)
 
 
@@ -60,7 +61,7 @@ def check_password(password: str, *others: str) -> None:
         raise AccountError(password=f"Use {PASSWORD_MAX} characters or fewer")
     # The first 72 characters say enough; the estimate slows down beyond.
     if zxcvbn(password[:72], user_inputs=[word for word in others if word])["score"] < 2:
-        raise AccountError(password="This password is easily guessed. Use several unrelated words")
+        raise AccountError(password=GUESSABLE)
 
 
 def create_administrator(email: str, name: str, password: str) -> User:
@@ -91,7 +92,7 @@ def _hash(token: str) -> str:
 
 
 def make_first_link() -> str | None:
-    """The address that makes the first administrator, good for an hour and one use; None once somebody exists. Commits."""
+    """The address that makes the first administrator, for an hour and one use; None once somebody exists. Commits."""
     if not installation_is_empty():
         return None
     token = secrets.token_urlsafe(32)

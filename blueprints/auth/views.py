@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, current_app, make_response, render_template, request, session, url_for
+from flask import Blueprint, Response, current_app, request, session, url_for
 from flask_login import current_user
-from flask_security import login_user, logout_user, verify_and_update_password, verify_password
 from flask_security import hash_password as hash_it
+from flask_security import login_user, logout_user, verify_and_update_password, verify_password
 from sqlalchemy import select
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 from blueprints.auth import accounts, throttle
 from blueprints.auth.forms import SignInForm, WelcomeForm
-from blueprints.web import actor, public, see_other, signed_in
+from blueprints.web import actor, public, respond, see_other, signed_in
 from extensions import db
 from mail import audit
 from models import User
@@ -75,8 +75,14 @@ def _begin_session(user: User) -> None:
 
 
 def _sign_in_page(form: SignInForm, status: int, *, wrong: bool = False, pause_min: int = 0) -> Response:
-    page = render_template("auth/sign_in.html", form=form, wrong=wrong, pause_min=pause_min, next=request.args.get("next", ""))
-    return make_response(page, status)
+    return respond(
+        "auth/sign_in.html",
+        status=status,
+        form=form,
+        wrong=wrong,
+        pause_min=pause_min,
+        next=request.args.get("next", ""),
+    )
 
 
 def _next() -> str:
@@ -109,17 +115,17 @@ def sign_out() -> Response:
 def welcome(token: str) -> Response:
     form = WelcomeForm()
     if not accounts.link_is_good(token):
-        return make_response(render_template("auth/link_used.html", empty=accounts.installation_is_empty()), 410)
+        return respond("auth/link_used.html", status=410, empty=accounts.installation_is_empty())
     if not form.validate_on_submit():
-        return make_response(render_template("auth/welcome.html", form=form), 422 if form.is_submitted() else 200)
+        return respond("auth/welcome.html", status=422 if form.is_submitted() else 200, form=form)
     try:
         user = accounts.use_first_link(token, form.email.data, form.name.data or "", form.password.data)
     except accounts.AccountError as error:
         for field, sentence in error.by_field.items():
             form[field].errors = [sentence]
-        return make_response(render_template("auth/welcome.html", form=form), 422)
+        return respond("auth/welcome.html", status=422, form=form)
     if user is None:
-        return make_response(render_template("auth/link_used.html", empty=False), 410)
+        return respond("auth/link_used.html", status=410, empty=False)
     _begin_session(user)
     return see_other(url_for("stores.index"))
 
@@ -132,7 +138,11 @@ def set_theme() -> Response:
     theme = request.form.get("theme", "")
     if theme in ("light", "dark"):
         response.set_cookie(
-            "theme", theme, max_age=31536000, samesite="Lax", httponly=True,
+            "theme",
+            theme,
+            max_age=31536000,
+            samesite="Lax",
+            httponly=True,
             secure=current_app.config["SESSION_COOKIE_SECURE"],
         )
     else:

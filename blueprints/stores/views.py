@@ -26,9 +26,18 @@ bp = Blueprint("stores", __name__)
 def index() -> Response:
     wanted = {name: request.args.get(name, "").strip()[:100] for name in ("search", "method", "connection")}
     number = request.args.get("page", "1")
-    page = listing.load_page(signed_in_user(), **wanted, number=int(number) if re.fullmatch(r"[0-9]{1,6}", number) else 1)
+    page = listing.load_page(
+        signed_in_user(), **wanted, number=int(number) if re.fullmatch(r"[0-9]{1,6}", number) else 1
+    )
     filters = {name: value for name, value in wanted.items() if value}
-    return respond("stores/index.html", "stores/_table.html", page=page, filters=filters, states=listing.CONNECTION_FILTERS, providers=equipment().providers)
+    return respond(
+        "stores/index.html",
+        "stores/_table.html",
+        page=page,
+        filters=filters,
+        states=listing.CONNECTION_FILTERS,
+        provider_names={p.key: p.name for p in equipment().providers.choices()},
+    )
 
 
 @bp.route("/stores/new", methods=["GET", "POST"])
@@ -63,8 +72,8 @@ def edit(store: Store) -> Response:
     if changed:
         audit.record(actor(), "store_edited", store, fields=changed)
     db.session.commit()
-    flash("Store saved.", "success")
-    return see_other(url_for("stores.index"))
+    flash("Details saved.", "success")
+    return see_other(url_for("stores.edit", store_id=store.id))
 
 
 @bp.route("/stores/<int:store_id>/copy", methods=["GET", "POST"])

@@ -41,7 +41,7 @@ def test_unknown_people_cost_a_hash_too(client: Browser, admin: User, monkeypatc
     checked = []
     monkeypatch.setattr(views, "verify_password", lambda password, hashed: checked.append(hashed) or False)
     client.post("/sign-in", {"email": "nobody@shop.example", "password": "x"})
-    assert checked and checked[0].startswith("$argon2id$")
+    assert [hashed[:10] for hashed in checked] == ["$argon2id$"]
 
 
 def test_passwords_are_argon2id(admin: User) -> None:
@@ -83,7 +83,9 @@ def test_sign_in_takes_a_new_session(client: Browser, admin: User) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "age"), [("last_seen_at", timedelta(minutes=31)), ("created_at", timedelta(hours=13))], ids=["idle", "old"]
+    ("column", "age"),
+    [("last_seen_at", timedelta(minutes=31)), ("created_at", timedelta(hours=13))],
+    ids=["idle", "old"],
 )
 def test_sessions_end(alice: Browser, column: str, age: timedelta) -> None:
     assert alice.get("/stores").status_code == 200
@@ -115,7 +117,9 @@ def test_on_https_the_cookie_carries_the_host_prefix(database_url: str) -> None:
     from app import create_app
     from tests.conftest import settings_for
 
-    app = create_app(settings_for(database_url, PUBLIC_URL="https://mail.shop.example", TRUSTED_HOSTS=["mail.shop.example"]))
+    app = create_app(
+        settings_for(database_url, PUBLIC_URL="https://mail.shop.example", TRUSTED_HOSTS=["mail.shop.example"])
+    )
     assert app.config["SESSION_COOKIE_NAME"] == "__Host-storepost"
     assert app.config["SESSION_COOKIE_SECURE"] is True
 
@@ -136,7 +140,9 @@ def test_unknown_hosts_are_refused(client: Browser) -> None:
     assert client.get("/sign-in", base_url="http://evil.example").status_code == 400
 
 
-@pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "/\\evil.example", "/no/such/page", "stores"])
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example", "/\\evil.example", "/no/such/page", "stores"]
+)
 def test_next_leads_to_our_own_pages_only(client: Browser, admin: User, target: str) -> None:
     answer = client.post(f"/sign-in?next={target}", {"email": admin.email, "password": PASSWORD})
     assert answer.location == "/stores"
@@ -213,7 +219,9 @@ def test_the_link_is_stored_as_a_hash(app: Flask) -> None:
 
 
 def test_flask_admin_create_reads_the_password_from_standard_input(app: Flask) -> None:
-    done = app.test_cli_runner().invoke(args=["admin", "create", "ops@shop.example", "--name", "Ops"], input=GOOD_PASSWORD + "\n")
+    done = app.test_cli_runner().invoke(
+        args=["admin", "create", "ops@shop.example", "--name", "Ops"], input=GOOD_PASSWORD + "\n"
+    )
     assert done.exit_code == 0, done.output
     assert db.session.query(User).one().email == "ops@shop.example"
     assert GOOD_PASSWORD not in done.output

@@ -80,7 +80,14 @@ def test_the_list_tells_method_health_emails_and_last_delivery(alice: Browser, a
     acme = factories.make_store("Acme Store")
     connection = db.session.get(EmailSettings, acme.email_settings.id).connection
     connection.health, connection.refreshed_at = Health.CONNECTED, utcnow() - timedelta(minutes=12)
-    factories.make_store("Bluebird Home", method=Method.SMTP, smtp_host="mail.example", smtp_port=587, from_email="a@b.example", username="u")
+    factories.make_store(
+        "Bluebird Home",
+        method=Method.SMTP,
+        smtp_host="mail.example",
+        smtp_port=587,
+        from_email="a@b.example",
+        username="u",
+    )
     factories.make_store("Harbor", emails_off=True, emails_off_by="Jonas Weber")
     db.session.commit()
     page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", alice.get("/stores").text))
@@ -92,7 +99,12 @@ def test_the_list_tells_method_health_emails_and_last_delivery(alice: Browser, a
 
 @pytest.mark.parametrize(
     ("query", "found"),
-    [("search=blue", ["Bluebird"]), ("method=smtp", ["Bluebird"]), ("connection=unfinished", ["Acme"]), ("search=%25", ["Acme", "Bluebird"])],
+    [
+        ("search=blue", ["Bluebird"]),
+        ("method=smtp", ["Bluebird"]),
+        ("connection=unfinished", ["Acme"]),
+        ("search=%25", ["Acme", "Bluebird"]),
+    ],
 )
 def test_the_list_filters(alice: Browser, app: Flask, query: str, found: list[str]) -> None:
     factories.make_store("Acme")

@@ -1,4 +1,4 @@
-"""A whole Storepost as operators run it: commands, gunicorn and worker as processes, beside a sandbox, on free ports."""
+"""A whole Storepost as operators run it: commands, gunicorn and worker as processes, beside a sandbox."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class Installation:
             "STOREPOST_KEYRING_FILE": str(self.directory / "keyring"),
             "STOREPOST_DATABASE_URL": self._database_url.replace("postgresql+psycopg://", "postgresql://"),
             "STOREPOST_CA_FILE": str(self.sandbox.ca_file),
-            "STOREPOST_EGRESS_ALLOW": f"localhost:{self.sandbox.token_port},{self.sandbox.smtp_port},{self.sandbox.smtps_port}",
+            "STOREPOST_EGRESS_ALLOW": f"localhost:{self.sandbox.token_port},{self.sandbox.smtp_port},"
+            f"{self.sandbox.smtps_port}",
             "STOREPOST_IMPLICIT_TLS_PORTS": f"465,2465,{self.sandbox.smtps_port}",
             "STOREPOST_SANDBOX_WEB_URL": self.sandbox.web_url,
             "STOREPOST_SANDBOX_TOKEN_URL": self.sandbox.issuer,
@@ -72,7 +73,9 @@ class Installation:
         self._wait()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for process in reversed(self._processes):
             process.terminate()
         for process in self._processes:
@@ -86,7 +89,12 @@ class Installation:
     def flask(self, *arguments: str, given: str = "") -> str:
         """What one of our commands printed."""
         done = subprocess.run(
-            [str(BIN / "flask"), *arguments], cwd=ROOT, env=self.environment, input=given, capture_output=True, text=True
+            [str(BIN / "flask"), *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            input=given,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()

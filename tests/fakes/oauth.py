@@ -7,10 +7,13 @@ import json
 import time
 from typing import Any
 
+from sqlalchemy import select
+
 from extensions import db
+from mail import token_lease
 from mail.drafts import connection_place
 from mail.equipment import Equipment
-from models import Store
+from models import EmailSettings, Store
 from models.connection import Connection, GrantType, Health, TokenSource
 from tests import factories
 
@@ -66,20 +69,17 @@ def seal(connection: Connection, column: str, value: str, equipment: Equipment) 
 
 def opened(connection_id: int, column: str, equipment: Equipment) -> str | None:
     """What is stored now, in clear."""
-    db.session.rollback()
-    connection = db.session.get(Connection, connection_id)
-    assert connection is not None
+    connection = token_lease.read(connection_id).connection
     sealed = getattr(connection, column)
     return equipment.vault.open_secret(sealed, connection_place(connection, column)).reveal() if sealed else None
 
 
 def connection_of(store_id: int) -> Connection:
-    """The connection as it is stored now."""
+    """The connection as it is stored now, detached: no transaction stays open that others would wait for."""
+    connection_id = db.session.scalar(select(EmailSettings.connection_id).where(EmailSettings.store_id == store_id))
     db.session.rollback()
-    store = db.session.get(Store, store_id)
-    assert store is not None
-    assert store.email_settings.connection is not None
-    return store.email_settings.connection
+    assert connection_id is not None
+    return token_lease.read(connection_id).connection
 
 
 def make_id_token(**claims: Any) -> str:

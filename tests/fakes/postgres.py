@@ -34,8 +34,19 @@ class Postgres:
         self._run("initdb", "-D", str(data), "-U", "storepost", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         self._process = subprocess.Popen(
             self._as_user(
-                str(self._bin / "postgres"), "-D", str(data), "-p", str(self.port), "-k", str(self._directory),
-                "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "shared_buffers=64MB",
+                str(self._bin / "postgres"),
+                "-D",
+                str(data),
+                "-p",
+                str(self.port),
+                "-k",
+                str(self._directory),
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "fsync=off",
+                "-c",
+                "shared_buffers=64MB",
             ),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -43,10 +54,16 @@ class Postgres:
         self._wait()
 
     def _as_user(self, *command: str) -> list[str]:
-        return ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--init-groups", *command] if os.geteuid() == 0 else list(command)
+        return (
+            ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--init-groups", *command]
+            if os.geteuid() == 0
+            else list(command)
+        )
 
     def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(self._as_user(str(self._bin / program), *arguments), capture_output=True, text=True, cwd="/")
+        done = subprocess.run(
+            self._as_user(str(self._bin / program), *arguments), capture_output=True, text=True, cwd="/"
+        )
         if done.returncode:
             raise RuntimeError(done.stderr)
 

@@ -55,11 +55,13 @@ def test_strangers_find_a_store_no_more_than_a_missing_one(app: Flask, client: B
         if "store_id" in rule.arguments:
             for method in (rule.methods or set()) & {"GET", "POST"}:
                 answers = [
-                    client.open(method, _url(rule, number), data={"csrf_token": _token(client)} if method == "POST" else None)
+                    client.open(
+                        method, _url(rule, number), data={"csrf_token": _token(client)} if method == "POST" else None
+                    )
                     for number in (store.id, 999_999)
                 ]
                 assert [a.status_code for a in answers] == [404, 404], rule.rule
-                assert answers[0].text.replace(str(store.id), "") .count("Acme") == 0
+                assert answers[0].text.replace(str(store.id), "").count("Acme") == 0
 
 
 def _token(client: Browser) -> str:

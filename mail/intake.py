@@ -1,0 +1,282 @@
+"""A message as an application hands it in: plain JSON values in, a checked `NewMessage` out, or every fault by field.
+
+All faults are found in one pass, each with a sentence that says what to send. The API, and later the batch call and
+the command line, come through here. Source: product.md 6 and 13.12, security.md 5, 20, 21, 23, 28.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from mail import text_rules
+from mail.compose import Attachment, is_settable_header
+from mail.outbox_content import NewMessage
+from models.outbox import SUBJECT_MAX, Priority
+from models.types import utcnow
+
+TOTAL_BYTES_MAX = 25 * 1024 * 1024
+HEADERS_MAX = 50
+HEADER_NAME_MAX = 76
+HEADER_VALUE_MAX = 900  # leaves room for the name within the 998 octets of a line
+ATTACHMENTS_MAX = 100
+FILENAME_MAX = 255
+EXPIRES_IN_MAX_S = 30 * 24 * 3600
+SEND_AT_MAX = timedelta(days=366)
+
+FIELDS = frozenset(
+    {"to", "cc", "bcc", "reply_to", "subject", "text", "html"}
+    | {"headers", "attachments", "priority", "expires_in", "send_at"}
+)
+ATTACHMENT_FIELDS = frozenset({"filename", "content_type", "content"})
+PRIORITIES = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW}
+
+# Written by servers on the way, or saying who vouches for the message: not an application's to set.
+_TRACE_PREFIXES = ("resent-", "arc-", "x-storepost-")
+_TRACE_NAMES = frozenset({"received", "authentication-results", "return-path"})
+_HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_RESTRICTED_NAME = r"[A-Za-z0-9!#$&^_.+-]{1,127}"  # RFC 6838 4.2
+_CONTENT_TYPE = re.compile(rf"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}(?:; ?charset=[A-Za-z0-9_.:-]{{1,40}})?")
+_BAD_IN_BODY = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One fault: the field as a path ("attachments[0].content") and what to do about it."""
+
+    field: str
+    message: str
+
+
+class Rejected(Exception):
+    """The message cannot be accepted as it is; `errors` names every fault found."""
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        super().__init__(f"{len(errors)} fields")
+        self.errors = errors
+
+
+def read_message(document: Mapping[str, Any]) -> NewMessage:
+    """Return the message that this document describes.
+
+    Raises:
+        Rejected: with one entry for each fault, unknown fields included.
+    """
+    return _Reader(document).read()
+
+
+class _Reader:
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+        self._errors: list[FieldError] = []
+
+    def read(self) -> NewMessage:
+        self._refuse_unknown(self._document, FIELDS, "")
+        to, cc, bcc, reply_to = (self._addresses(name) for name in ("to", "cc", "bcc", "reply_to"))
+        if not (to or cc or bcc or self._errors):
+            self._fault("to", "Name at least one recipient in to, cc or bcc")
+        message = NewMessage(
+            to=to,
+            cc=cc,
+            bcc=bcc,
+            reply_to=reply_to,
+            subject=self._subject(),
+            text=self._body("text"),
+            html=self._body("html"),
+            headers=self._headers(),
+            attachments=self._attachments(),
+            priority=self._priority(),
+            expires_in_s=self._whole_number("expires_in", EXPIRES_IN_MAX_S),
+            send_at=self._send_at(),
+        )
+        if message.text is None and message.html is None and not self._has_errors_at("text", "html"):
+            self._fault("text", "Send text, html or both")
+        self._check_size(message)
+        if self._errors:
+            raise Rejected(self._errors)
+        return message
+
+    # Fields ------------------------------------------------------------------------------------------------------
+
+    def _addresses(self, name: str) -> tuple[str, ...]:
+        values = self._value(name, list, 'a list of addresses, like ["lena@shop.example"]')
+        if values is None:
+            return ()
+        if len(values) > text_rules.ADDRESSES_MAX:
+            self._fault(name, f"Use {text_rules.ADDRESSES_MAX} addresses or fewer")
+            return ()
+        found: dict[str, str] = {}
+        for index, value in enumerate(values):
+            try:
+                if not isinstance(value, str):
+                    raise ValueError(text_rules.ADDRESS_WORDS)
+                text = text_rules.clean(value)
+                if fault := text_rules.hidden_character(text):
+                    raise ValueError(fault)
+                address = text_rules.parse_address(text)
+            except ValueError as error:
+                self._fault(f"{name}[{index}]", str(error))
+            else:
+                found.setdefault(address.casefold(), address)
+        return tuple(found.values())
+
+    def _subject(self) -> str:
+        value = self._value("subject", str, "a text")
+        return self._line("subject", value, SUBJECT_MAX) if value is not None else ""
+
+    def _body(self, name: str) -> str | None:
+        value = self._value(name, str, "a text")
+        if value is None:
+            return None
+        if fault := _bad_body_character(value):
+            self._fault(name, fault)
+        return value
+
+    def _headers(self) -> tuple[tuple[str, str], ...]:
+        values = self._value("headers", dict, 'an object, like {"X-Order": "1001"}') or {}
+        if len(values) > HEADERS_MAX:
+            self._fault("headers", f"Use {HEADERS_MAX} headers or fewer")
+            return ()
+        seen: set[str] = set()
+        found = []
+        for name, value in values.items():
+            field = f"headers.{name[:HEADER_NAME_MAX]}"
+            if fault := _bad_header_name(name, seen):
+                self._fault(field, fault)
+            elif not isinstance(value, str):
+                self._fault(field, "Send a text")
+            else:
+                found.append((name, self._line(field, value, HEADER_VALUE_MAX)))
+            seen.add(name.lower())
+        return tuple(found)
+
+    def _attachments(self) -> tuple[Attachment, ...]:
+        values = self._value("attachments", list, "a list of objects with filename, content_type and content") or []
+        if len(values) > ATTACHMENTS_MAX:
+            self._fault("attachments", f"Use {ATTACHMENTS_MAX} attachments or fewer")
+            return ()
+        found = (self._attachment(f"attachments[{index}]", value) for index, value in enumerate(values))
+        return tuple(one for one in found if one is not None)
+
+    def _attachment(self, path: str, value: Any) -> Attachment | None:
+        if not isinstance(value, dict):
+            self._fault(path, "Send an object with filename, content_type and content")
+            return None
+        before = len(self._errors)
+        self._refuse_unknown(value, ATTACHMENT_FIELDS, f"{path}.")
+        filename = value.get("filename")
+        if not isinstance(filename, str) or not filename.strip():
+            self._fault(f"{path}.filename", "Send the file’s name, like invoice.pdf")
+        elif "/" in filename or "\\" in filename:
+            self._fault(f"{path}.filename", "Send the file’s name without a path")
+        else:
+            filename = self._line(f"{path}.filename", filename, FILENAME_MAX)
+        content_type = value.get("content_type", "application/octet-stream")
+        if not isinstance(content_type, str) or not _CONTENT_TYPE.fullmatch(content_type):
+            self._fault(f"{path}.content_type", "Send a media type, like application/pdf")
+        content = _decoded(value.get("content"))
+        if content is None:
+            self._fault(f"{path}.content", "Send the file in base64, with padding and without line breaks")
+        if len(self._errors) > before or content is None:
+            return None
+        return Attachment(filename=str(filename), content_type=content_type, content=content)
+
+    def _priority(self) -> Priority:
+        value = self._value("priority", str, "high, normal or low")
+        if value is not None and value not in PRIORITIES:
+            self._fault("priority", "Use high, normal or low")
+        return PRIORITIES.get(value or "normal", Priority.NORMAL)
+
+    def _whole_number(self, name: str, limit: int) -> int | None:
+        value = self._value(name, int, "a whole number of seconds")
+        if value is not None and not 1 <= value <= limit:
+            self._fault(name, f"Use a whole number of seconds from 1 to {limit}")
+            return None
+        return value
+
+    def _send_at(self) -> datetime | None:
+        words = "a time with its zone, like 2027-01-31T09:00:00Z"
+        value = self._value("send_at", str, words)
+        if value is None:
+            return None
+        try:
+            if not re.fullmatch(r"[0-9]{4}-.*T.*(?:Z|[+-][0-9]{2}:[0-9]{2})", value):
+                raise ValueError
+            at = datetime.fromisoformat(value).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self._fault("send_at", f"Send {words}")
+            return None
+        if at > utcnow() + SEND_AT_MAX:
+            self._fault("send_at", f"Use a time within {SEND_AT_MAX.days} days")
+        # Later than asked is all that a past time can mean.
+        return at if at > utcnow() else None
+
+    # Parts -------------------------------------------------------------------------------------------------------
+
+    def _value(self, name: str, kind: type[T], words: str) -> T | None:
+        """The value when it has exactly this type; absent and null are None. True is no number here."""
+        value = self._document.get(name)
+        if value is None:
+            return None
+        if type(value) is not kind:
+            self._fault(name, f"Send {words}")
+            return None
+        return value
+
+    def _line(self, field: str, value: str, limit: int) -> str:
+        text = text_rules.clean(value)
+        if fault := text_rules.hidden_character(text):
+            self._fault(field, fault)
+        elif len(text) > limit:
+            self._fault(field, f"Use {limit} characters or fewer")
+        return text
+
+    def _refuse_unknown(self, document: Mapping[str, Any], known: frozenset[str], prefix: str) -> None:
+        for name in document:
+            if name not in known:
+                self._fault(f"{prefix}{name[:100]}", "There is no such field")
+
+    def _check_size(self, message: NewMessage) -> None:
+        bodies = sum(len((body or "").encode("utf-8", "replace")) for body in (message.text, message.html))
+        if bodies + sum(len(one.content) for one in message.attachments) > TOTAL_BYTES_MAX:
+            self._fault("attachments", "Text, HTML and attachments may have 25 MB together")
+
+    def _fault(self, field: str, message: str) -> None:
+        # A name comes from the caller and goes back to it: half a character would not survive the way.
+        printable = field.encode("utf-8", "replace").decode("utf-8")
+        self._errors.append(FieldError(printable, message))
+
+    def _has_errors_at(self, *fields: str) -> bool:
+        return any(error.field in fields for error in self._errors)
+
+
+def _bad_header_name(name: str, seen: set[str]) -> str | None:
+    lowered = name.lower()
+    if not _HEADER_NAME.fullmatch(name) or len(name) > HEADER_NAME_MAX:
+        return "Use letters, digits and hyphens in the name of a header"
+    if not is_settable_header(name) or lowered.startswith(_TRACE_PREFIXES) or lowered in _TRACE_NAMES:
+        return f"{name} cannot be set here"
+    return "This header is named twice" if lowered in seen else None
+
+
+def _bad_body_character(text: str) -> str | None:
+    """Bodies may have lines and any script's direction marks; what no mail program shows may not go in."""
+    if found := _BAD_IN_BODY.search(text):
+        return f"Take out the control or broken character at position {found.start() + 1}"
+    return None
+
+
+def _decoded(value: Any) -> bytes | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return base64.b64decode(value.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError, ValueError):
+        return None

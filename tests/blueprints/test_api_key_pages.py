@@ -1,0 +1,87 @@
+"""The API keys tab: made with a name, shown once, revoked for good."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from sqlalchemy import select
+
+from extensions import db as database
+from models import APIKey, Store
+from tests import factories
+from tests.conftest import Browser
+
+KEY = re.compile(r"sp_[A-Za-z0-9_-]{43}")
+
+
+@pytest.fixture
+def url(store: Store) -> str:
+    return f"/stores/{store.id}/api-keys"
+
+
+def keys() -> list[APIKey]:
+    database.session.rollback()
+    return list(database.session.scalars(select(APIKey).order_by(APIKey.id)))
+
+
+def test_a_key_is_shown_once_with_an_example_that_works(alice: Browser, url: str) -> None:
+    answer = alice.post(url, {"name": "Web shop"})
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    shown = set(KEY.findall(answer.text))
+    assert len(shown) == 1
+    key = shown.pop()
+    assert "curl http://localhost:8025/api/v1/messages" in answer.text
+    sent = alice.open(
+        "POST",
+        "/api/v1/messages",
+        json={"to": ["you@example.com"], "subject": "Hello from Acme Store", "text": "It works."},
+        headers={"Authorization": f"Bearer {key}"},
+    )
+    assert sent.status_code == 202
+    page = alice.get(url).text
+    assert key not in page
+    assert key[:11] in page
+    assert "Web shop" in page
+    assert "Alice Adams" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("", "Enter a name"), ("   ", "Enter a name"), ("x" * 81, "Use 80 characters or fewer"), ("a\u202eb", "Take out")],
+)
+def test_a_name_that_will_not_do_is_refused_beside_the_field(alice: Browser, url: str, name: str, words: str) -> None:
+    answer = alice.post(url, {"name": name})
+    assert answer.status_code == 422
+    assert words in answer.text
+    assert 'id="err-sum"' in answer.text
+    assert keys() == []
+
+
+def test_80_characters_of_any_kind_will_do(alice: Browser, url: str) -> None:
+    assert alice.post(url, {"name": "📦" * 80}).status_code == 200
+
+
+def test_a_revoked_key_is_refused_at_the_next_request(alice: Browser, url: str) -> None:
+    key = KEY.findall(alice.post(url, {"name": "Web shop"}).text)[0]
+    assert "Revoke the key “Web shop”?" in alice.get(url).text
+    answer = alice.post(f"{url}/{keys()[0].id}/revoke")
+    assert answer.status_code == 303
+    page = alice.get(url).text
+    assert "Revoked" in page
+    assert "Revoke the key" not in page
+    refused = alice.open("POST", "/api/v1/messages", json={}, headers={"Authorization": f"Bearer {key}"})
+    assert refused.status_code == 401
+
+
+def test_keys_of_other_stores_cannot_be_revoked(alice: Browser, url: str) -> None:
+    other = factories.make_store("Other Store").id
+    alice.post(f"/stores/{other}/api-keys", {"name": "Theirs"})
+    theirs = keys()[0].id
+    assert alice.post(f"{url}/{theirs}/revoke").status_code == 404
+    assert keys()[0].revoked_at is None
+
+
+def test_an_empty_list_says_what_keys_are_for(alice: Browser, url: str) -> None:
+    assert "No API keys yet" in alice.get(url).text

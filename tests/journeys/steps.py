@@ -1,0 +1,118 @@
+"""What an administrator does, step by step; every step waits for what it should see."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from email.message import EmailMessage
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+from tests.fakes.installation import Installation
+from tests.journeys.conftest import ADMIN, PASSWORD
+
+MAILBOX = "orders@acmestore.example"
+COPY = "records@acmestore.example"
+
+
+def become_administrator(page: Page, installation: Installation) -> None:
+    """From an empty installation to signed in, by the one-time link."""
+    page.goto(installation.flask("admin", "link"))
+    page.get_by_label("Your name").fill("Maya Chen")
+    page.get_by_label("Email", exact=True).fill(ADMIN)
+    page.locator("#password").fill(PASSWORD)
+    page.get_by_role("button", name="Create administrator").click()
+    expect(page.get_by_role("heading", name="Manage Stores")).to_be_visible()
+
+
+def add_store(page: Page, name: str = "Acme Store", code: str = "acme-store") -> None:
+    page.get_by_role("main").get_by_role("link", name="New store").click()
+    page.get_by_label("Store name").fill(name)
+    page.get_by_label("Code").fill(code)
+    page.get_by_role("button", name="Create store").click()
+    expect(page).to_have_url(re.compile(r"/advanced-smtp$"))
+
+
+def fill_general(page: Page) -> None:
+    page.get_by_label("From Display Name").fill("Acme Störe 🛍")
+    page.get_by_label("From Email Address").fill(MAILBOX)
+    page.get_by_label("Bcc Email Address").fill(COPY)
+
+
+def pick_provider(page: Page, name: str, expected_host: str) -> None:
+    page.locator("label.tile", has_text=name).click()
+    expect(page.get_by_label("SMTP Server")).to_have_value(expected_host)
+
+
+def press_save(page: Page) -> None:
+    page.locator("#save-btn").click()
+    expect(page.locator("[data-save-text]")).to_contain_text("All changes saved")
+
+
+def connect_through_sandbox(page: Page, *, allow: bool = True) -> None:
+    page.locator("#connection-card").get_by_role("button", name=re.compile("^(Connect|Reconnect)")).click()
+    expect(page.get_by_role("heading", name="Continue to Sandbox")).to_be_visible()
+    page.get_by_role("link", name="Continue").click()
+    page.get_by_role("button", name="Allow" if allow else "Cancel").click()
+
+
+def expect_test_passed(page: Page) -> None:
+    panel = page.locator("#test-result")
+    expect(panel).to_contain_text("Test email sent successfully", timeout=30_000)
+    expect(panel.locator("li.step.failed")).to_have_count(0)
+    # Polling has ended: the panel no longer asks.
+    expect(panel).not_to_have_attribute("hx-get", re.compile(".+"))
+
+
+def make_api_key(page: Page) -> str:
+    page.get_by_role("navigation", name=re.compile("^Pages of")).get_by_role("link", name="API keys").click()
+    page.get_by_label("Name").fill("Shop")
+    page.get_by_role("button", name=re.compile("Create")).click()
+    found = re.search(r"sp_[A-Za-z0-9_-]{43}", page.get_by_role("main").inner_text())
+    assert found, "the new key is shown once"
+    return found.group(0)
+
+
+def send_by_api(installation: Installation, key: str, **message: Any) -> dict[str, Any]:
+    body = {
+        "to": ["lena.brandt@inbox.example"],
+        "subject": "Your order #90127 is confirmed",
+        "text": "Thank you.\n.A line that starts with a dot\n",
+        "html": "<p>Thank you.</p>",
+        **message,
+    }
+    request = urllib.request.Request(
+        f"{installation.url}/api/v1/messages",
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.status == 202
+        return dict(json.load(answer))
+
+
+def received(installation: Installation, count: int) -> list[Any]:
+    """The sandbox's inbox once it holds that many messages, oldest first."""
+    installation.sandbox.wait_for_messages(count)
+    return list(installation.sandbox.messages())
+
+
+def parsed(message: Any) -> EmailMessage:
+    return message.parsed
+
+
+def expect_order_mail(message: Any) -> None:
+    """The store's sender, the customer and the Bcc copy in the envelope, and no trace of the copy in the headers."""
+    mail = parsed(message)
+    assert str(mail["From"].addresses[0].display_name) == "Acme Störe 🛍"
+    assert mail["From"].addresses[0].addr_spec == MAILBOX
+    assert mail["Subject"] == "Your order #90127 is confirmed"
+    assert mail["To"] == "lena.brandt@inbox.example"
+    assert "Bcc" not in mail
+    assert COPY.encode() not in message.content
+    assert set(message.recipients) == {"lena.brandt@inbox.example", COPY}
+    body = mail.get_body(preferencelist=("plain",))
+    assert body is not None
+    assert ".A line that starts with a dot" in body.get_content()

@@ -1,0 +1,88 @@
+"""Every page, light and dark, at 1440 and 390 px: no accessibility fault, no complaint of the browser, no sideways scroll."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.fakes.installation import Installation
+from tests.journeys import tour
+from tests.journeys.conftest import Watched
+
+pytestmark = pytest.mark.browser
+
+AXE = (Path(__file__).resolve().parents[1] / "vendor" / "axe.min.js").read_text(encoding="utf-8")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+WIDTHS = {"1440": 1440, "390": 390}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page(
+    chromium: Browser, tmp_path: Path, watched: Watched, width: str, request: pytest.FixtureRequest
+) -> None:
+    pictures = request.config.getoption("--screenshots")
+    faults: list[str] = []
+    with Installation(tmp_path) as installation:
+        context = chromium.new_context(
+            viewport={"width": WIDTHS[width], "height": 900}, locale="en-GB", timezone_id="UTC"
+        )
+        context.set_default_timeout(20_000)
+        page = watched.watch(context.new_page())
+        # axe looks at the finished page from an isolated session of the debugger: our CSP lets no foreign script in.
+        for name in tour.pages(page, installation):
+            for theme in ("light", "dark"):
+                page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+                page.wait_for_timeout(250)  # colours on their way from one theme to the other have any contrast
+                faults += [f"{name} {width} {theme}: {fault}" for fault in look(page)]
+                if pictures:
+                    take(page, Path(pictures) / f"{name}-{width}-{theme}.png", WIDTHS[width])
+            page.emulate_media(color_scheme="light", reduced_motion="reduce")
+        context.close()
+    assert faults == [], "\n".join(faults)
+
+
+def look(page: Page) -> list[str]:
+    """What axe finds, and what a page must not do."""
+    faults = [
+        f"{v['id']}: {v['help']} ({', '.join(t for n in v['nodes'][:3] for t in map(str, n['target']))})"
+        for v in axe(page)
+    ]
+    if page.evaluate("() => document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+        faults.append("scrolls sideways")
+    missing = page.evaluate(
+        """() => [...document.querySelectorAll('*')].filter(e => [...e.attributes].some(a => a.name.startsWith('hx-'))
+                 && !e.hasAttribute('hx-nonce') && e.tagName !== 'HX-PARTIAL').map(e => e.outerHTML.slice(0, 80))"""
+    )
+    return faults + [f"hx- without nonce: {element}" for element in missing]
+
+
+def axe(page: Page) -> list[dict[str, Any]]:
+    session = page.context.new_cdp_session(page)
+    try:
+        session.send("Runtime.evaluate", {"expression": AXE, "silent": True})
+        answer = session.send(
+            "Runtime.evaluate",
+            {
+                "expression": "axe.run(document, {runOnly: %s, resultTypes: ['violations']}).then(r => JSON.stringify(r.violations))"
+                % json.dumps(RULES),
+                "awaitPromise": True,
+                "returnByValue": True,
+            },
+        )
+        return list(json.loads(answer["result"]["value"]))
+    finally:
+        session.detach()
+
+
+def take(page: Page, file: Path, width: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    height = page.evaluate("() => document.documentElement.scrollHeight")
+    # The sticky save bar belongs at the end of the picture, not in its middle.
+    page.set_viewport_size({"width": width, "height": max(900, min(height, 4000))})
+    # Playwright's usual helpers inject a style, which our CSP rightly refuses.
+    page.screenshot(path=str(file), animations="allow", caret="initial")
+    page.set_viewport_size({"width": width, "height": 900})

@@ -1,0 +1,162 @@
+"""Every page and state, in an order that makes each one possible: what the accessibility test and the pictures walk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from playwright.sync_api import Page, expect
+
+from tests.fakes.installation import Installation
+from tests.journeys import steps
+from tests.journeys.conftest import ADMIN, PASSWORD
+
+
+def pages(page: Page, installation: Installation) -> Iterator[str]:
+    """Bring the browser to one page after the other and yield the name of each."""
+    yield from _signing_in(page, installation)
+    yield from _managing_stores(page, installation)
+    yield from _advanced_smtp(page, installation)
+    yield from _connecting(page, installation)
+    yield from _testing(page, installation)
+    yield from _sending(page, installation)
+    yield from _around_a_store(page, installation)
+
+
+def _tab(page: Page, name: str) -> None:
+    page.get_by_role("navigation", name=re.compile("^Pages of")).get_by_role("link", name=name).first.click()
+
+
+def _signing_in(page: Page, installation: Installation) -> Iterator[str]:
+    link = installation.flask("admin", "link")
+    page.goto(link)
+    yield "welcome"
+    page.get_by_role("button", name="Create administrator").click()
+    expect(page.locator("#err-sum")).to_be_visible()
+    yield "welcome-errors"
+    steps.become_administrator(page, installation)
+    _sign_out(page)
+    yield "sign-in"
+    page.get_by_label("Email", exact=True).fill(ADMIN)
+    page.locator("#password").fill("not the password")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#err-sum")).to_be_visible()
+    yield "sign-in-wrong"
+    page.get_by_label("Email", exact=True).fill(ADMIN)
+    page.locator("#password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def _sign_out(page: Page) -> None:
+    menu = page.get_by_role("button", name="Menu")
+    if menu.is_visible():  # on phones the sidebar is a popover
+        menu.click()
+    page.get_by_role("button", name="Sign out").click()
+
+
+def _managing_stores(page: Page, installation: Installation) -> Iterator[str]:
+    expect(page.get_by_text("No stores yet")).to_be_visible()
+    yield "stores-empty"
+    page.get_by_role("main").get_by_role("link", name="New store").click()
+    page.get_by_role("button", name="Create store").click()
+    expect(page.locator("#err-sum")).to_be_visible()
+    yield "new-store-errors"
+    for name, code in (
+        ("Bluebird Home", "bluebird-home"),
+        ("Northwind Tools", "northwind-tools"),
+        ("Acme Store", "acme-store"),
+    ):
+        page.goto(f"{installation.url}/stores")
+        steps.add_store(page, name, code)
+    yield "advanced-smtp-new"
+
+
+def _advanced_smtp(page: Page, installation: Installation) -> Iterator[str]:
+    steps.fill_general(page)
+    page.get_by_label("From Email Address").fill("orders@acmestore")
+    page.get_by_label("Bcc Email Address").fill("records@acmestore.example, ops@acme")
+    page.get_by_label("Access Token URL").fill("login.microsoftonline.com/token")
+    page.locator("#save-btn").click()
+    expect(page.locator("#err-sum")).to_be_visible()
+    yield "advanced-smtp-errors"
+    steps.fill_general(page)
+    page.get_by_label("Access Token URL").fill("")  # what was typed by hand, a preset would not overwrite
+    page.get_by_label("Turn Off Emails").check()
+    steps.pick_provider(page, "Google Workspace", "smtp.gmail.com")
+    steps.pick_provider(page, "Sandbox", "localhost")
+    page.get_by_role("button", name="Add Field").click()
+    page.locator("#custom_fields-0-key").fill("header.X-Shop")
+    page.locator("#custom_fields-0-value").fill("acme")
+    page.get_by_role("button", name="Add Field").click()
+    page.locator("#custom_fields-1-key").fill("X-Mailer-Pool")
+    page.locator("#custom_fields-1-value").fill("transactional")
+    yield "advanced-smtp-editing"
+    page.get_by_label("Turn Off Emails").uncheck()
+    steps.press_save(page)
+    yield "advanced-smtp-saved"
+
+
+def _connecting(page: Page, installation: Installation) -> Iterator[str]:
+    card = page.locator("#connection-card")
+    card.get_by_role("button", name=re.compile("^Connect")).click()
+    expect(page.get_by_role("heading", name="Continue to Sandbox")).to_be_visible()
+    yield "leave-page"
+    page.get_by_role("link", name="Continue").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Nothing was connected")).to_be_visible()
+    yield "consent-denied"
+    page.get_by_role("link", name=re.compile("^Back to")).click()
+    steps.connect_through_sandbox(page)
+    steps.expect_test_passed(page)
+    yield "connected-test-passed"
+
+
+def _testing(page: Page, installation: Installation) -> Iterator[str]:
+    for fault, name in (("smtp_auth_disabled", "test-failed-sign-in"), ("grant_revoked", "test-failed-revoked")):
+        installation.sandbox.faults.set(**{fault: True})
+        page.reload()
+        page.get_by_role("button", name="Test Email Settings").click()
+        expect(page.locator("#test-result .step.failed")).to_be_visible(timeout=30_000)
+        expect(page.locator("#test-result")).not_to_have_attribute("aria-busy", "true", timeout=30_000)
+        yield name
+        installation.sandbox.faults.reset()
+    page.reload()
+    yield "advanced-smtp-after-failures"
+
+
+def _sending(page: Page, installation: Installation) -> Iterator[str]:
+    _tab(page, "API keys")
+    yield "api-keys-empty"
+    key = steps.make_api_key(page)
+    yield "api-key-created"
+    _tab(page, "Messages")
+    yield "messages-empty"
+    installation.sandbox.faults.set(recipient_refused="nobody@inbox.example")
+    for number in range(3):
+        steps.send_by_api(installation, key, subject=f"Your order #9012{number} is confirmed")
+    steps.send_by_api(installation, key, to=["nobody@inbox.example"], subject="To nobody")
+    page.wait_for_timeout(3000)
+    page.reload()
+    yield "messages"
+    page.get_by_role("link", name="To nobody").click()
+    expect(page.get_by_text("nobody@inbox.example").first).to_be_visible()
+    yield "message"
+    page.goto(f"{installation.url}/stores/3/messages?q=nothing-like-this")
+    yield "messages-no-match"
+
+
+def _around_a_store(page: Page, installation: Installation) -> Iterator[str]:
+    page.goto(f"{installation.url}/stores/3/smtp")
+    yield "smtp"
+    for path, name in (
+        ("/stores", "stores"),
+        ("/stores?search=nothing-like-this", "stores-no-match"),
+        ("/stores/3/method", "switch-method"),
+        ("/stores/3/disconnect", "disconnect"),
+        ("/stores/3/copy", "copy-store"),
+        ("/stores/3/delete", "delete-store"),
+        ("/stores/3/edit", "store-details"),
+        ("/no/such/page", "not-found"),
+    ):
+        page.goto(installation.url + path)
+        yield name
