@@ -6,7 +6,7 @@ Part of `mail/settings`; tokens that providers hand out are written by `mail/tok
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import select
 
@@ -135,7 +135,7 @@ def pin_login(settings: EmailSettings, from_email: str) -> list[str]:
     if not (connection.has_client_secret or connection.has_refresh_token) or is_shared(settings):
         return []
     connection.login = settings.from_email
-    connection.version += 1
+    _count_change(connection)
     return ["login"]
 
 
@@ -178,7 +178,7 @@ def write(
         drop_access_token(connection)
         _forget_trouble(connection, has_new_token=draft.refresh_token.is_typed)
     if names & {*PLAIN_COLUMNS, *_TOKEN_CALL, "client_secret_expires_on"}:
-        connection.version += 1
+        _count_change(connection)
     return changed
 
 
@@ -257,6 +257,11 @@ def _forget_trouble(connection: Connection, *, has_new_token: bool) -> None:
     lost = connection.health == Health.NEEDS_REAUTHORIZATION
     if connection.health in (Health.SETTINGS_WRONG, Health.TEMPORARILY_FAILING) or (lost and has_new_token):
         _set_health(connection, Health.NOT_CONNECTED)
+
+
+def _count_change(connection: Connection) -> None:
+    """Count in the database: a refresh going on beside this save must see that its version is outdated."""
+    connection.version = cast(Any, Connection.version + 1)
 
 
 def _set_health(connection: Connection, health: Health) -> None:

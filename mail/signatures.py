@@ -27,9 +27,9 @@ _STAGES = {
     Family.SMTP: _SHARED_STAGES | {"ehlo", "auth", "mail_from", "rcpt", "data"},
 }
 # Catalogue key of a provider -> its rows in the file. A provider missing here (Fastmail, Yandex, ...) has no rows of
-# its own and gets the generic ones; `other` and `sandbox` may be anybody and get all.
-_ROWS_OF = {"outlook": "microsoft", "aol": "yahoo", "att": "yahoo"}
-_ANYBODY = frozenset({"", "other", "sandbox"})
+# its own and gets the generic ones; `other` may be anybody and gets all. The sandbox answers as Microsoft does.
+_ROWS_OF = {"outlook": "microsoft", "aol": "yahoo", "att": "yahoo", "sandbox": "microsoft"}
+_ANYBODY = frozenset({"", "other"})
 # In a search both say "this code, and later one of these words"; the longer one retries nine widths of the gap at
 # each of a thousand places of a hostile reply, which takes seconds.
 _SLOW_GAP, _SAME_GAP = r"\D{0,8}(?:5\.7\.1)?.*", ".*"

@@ -6,20 +6,19 @@ holds the code and the state, so it is not logged, not kept in the address bar a
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, cast
 
-from flask import Blueprint, Response, current_app, flash, make_response, render_template, request, session, url_for
+from flask import Blueprint, Response, flash, make_response, render_template, request, session, url_for
 from flask_login import current_user
-from sqlalchemy import select
 
+from blueprints.connection_tests.views import begin_after_consent
 from blueprints.consent.card import card_of
 from blueprints.sessions import StoredSession
 from blueprints.web import actor, equipment, for_store, public, respond, see_other, signed_in, signed_in_user
 from extensions import db
-from mail import connection_care, consent, doctor, outbox
+from mail import connection_care, consent, outbox
 from mail.consent import Arrival, ConsentFailed
-from models import EmailSettings, Store
+from models import Store
 from models.access import Permission, may, stores_for
 from models.database import writing
 
@@ -53,8 +52,7 @@ def callback() -> Response:
         return _hushed(see_other(url_for("consent.outcome")))
     session.pop(_OUTCOME, None)
     _tell(arrival, released)
-    _start_test(arrival.store_id)
-    return _hushed(see_other(_landing(arrival.store_id)))
+    return _hushed(see_other(begin_after_consent(db.session.get_one(Store, arrival.store_id))))
 
 
 def _finish() -> Arrival:
@@ -84,23 +82,6 @@ def _tell(arrival: Arrival, released: int) -> None:
         flash(f"This store has a connection of its own now. {names} keep the one they shared.", "message")
     for warning in arrival.warnings:
         flash(warning, "warning")
-
-
-def _start_test(store_id: int) -> None:
-    """Begin the connection test at once (product.md 4); the page it lands on shows how it goes."""
-    settings = db.session.scalar(select(EmailSettings).where(EmailSettings.store_id == store_id))
-    if settings is None:
-        return
-    application = current_app._get_current_object()  # type: ignore[attr-defined]  # the thread outlives the request
-    # Somebody who connects many times a minute has seen tests enough.
-    with suppress(doctor.TooManyTests):
-        doctor.start_after_consent(
-            settings,
-            recipient=signed_in_user().email,
-            actor=actor(),
-            equipment=equipment(),
-            context=application.app_context,
-        )
 
 
 def _landing(store_id: int) -> str:
