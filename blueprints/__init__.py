@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Flask
+from werkzeug.routing import IntegerConverter
+
+# The largest id that a row can have; PostgreSQL and SQLite both fail on numbers beyond their columns.
+_ID_MAX = 2**31 - 1
+
+
+class RowIntegerConverter(IntegerConverter):
+    """A row's id in a URL: ASCII digits, none beyond what a column holds, so that any other number is a missing page."""
+
+    regex = r"[0-9]{1,10}"
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **{"max": _ID_MAX, **kw})
 
 
 def register(app: Flask) -> None:
     """The menu of blueprints."""
+    app.url_map.converters["int"] = RowIntegerConverter
     from blueprints import api, health, navigation
     from blueprints.api_keys import views as api_keys
     from blueprints.auth import views as auth

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import secrets
 
-from flask import Flask, Response, make_response, render_template, request
+from flask import Flask, Response, current_app, make_response, render_template, request
+from flask_login import current_user
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, SecurityError
 
 from blueprints.problems import problem
-from blueprints.web import wants_fragment
+from blueprints.web import ask_to_sign_in, wants_fragment
 from extensions import db
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,10 @@ def _unknown_host(error: SecurityError) -> Response:
 
 
 def _csrf(error: CSRFError) -> Response:
+    view = current_app.view_functions.get(request.endpoint or "")
+    if not current_user.is_authenticated and not getattr(view, "access", "public").startswith("public"):
+        # The token went with the session. To sign in is what helps, and what the view itself would have answered.
+        return ask_to_sign_in()
     message = "This page was open too long, or your session ended. Load it again, then repeat what you did."
     return _page(400, message)
 

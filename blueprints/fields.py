@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from flask import g, request
+from flask import abort, g, request
 from flask_wtf import FlaskForm
 from wtforms import BooleanField, Form, PasswordField, StringField
 from wtforms.meta import DefaultMeta
@@ -30,6 +30,7 @@ from mail.text_rules import (
 )
 
 MASK = "•"
+PAGE_NOT_WHOLE = "The page did not arrive whole. Load it again, then repeat what you changed."
 NOT_WHOLE = "This switch did not arrive with the form. Load the page again, then save once more."
 UNREADABLE = "Some characters of this entry could not be read. Type it again."
 
@@ -60,6 +61,9 @@ class StrippedForm(FlaskForm):
             if name in self._fields:
                 self[name].errors = [UNREADABLE]
                 valid = False
+        if "*" in unreadable_fields():
+            self.form_errors.append(PAGE_NOT_WHOLE)
+            valid = False
         return valid
 
     def check(self, name: str) -> bool:
@@ -92,13 +96,15 @@ def _refuse_hidden(form: Any, field: Any) -> None:
 # --- What arrived as bytes
 
 
-def note_unreadable_bytes() -> None:
+def note_unreadable_bytes(most_fields: int) -> None:
     """Look at the raw body before anyone parses it: Werkzeug turns bytes that are no UTF-8 into text like "%FF".
 
-    To be called before the form is read, so from a `url_value_preprocessor`.
+    To be called before the form is read, so from a `url_value_preprocessor`. Answers 413 for more fields than that.
     """
-    if request.method in ("POST", "PUT", "PATCH"):
-        g.unreadable_fields = _unreadable_names(request.get_data(cache=True), request.mimetype)
+    body = request.get_data(cache=True)
+    if body.count(b"&") >= most_fields:
+        abort(413)
+    g.unreadable_fields = _unreadable_names(body, request.mimetype)
 
 
 def unreadable_fields() -> frozenset[str]:

@@ -8,14 +8,24 @@ from pathlib import Path
 
 from flask import Flask, Response, abort, current_app, request, url_for
 
+from blueprints.fields import note_unreadable_bytes
 from blueprints.web import nonce
 from models.database import set_reads_only
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+# 100 custom fields, full of characters that take twelve bytes each when they are percent-encoded, and the rest of the
+# page. Everything else people post is small; the API sets its own limit.
+SETTINGS_BYTES_MAX = 6 * 1024 * 1024
+FORM_BYTES_MAX = 256 * 1024
+_SETTINGS_PAGES = {"email_settings", "connection_tests"}
+# Parsing costs time for each field, and anybody may make us parse: more than ten times the largest page is no page.
+FIELDS_MAX = 2500
 
 
 def register(app: Flask) -> None:
+    app.url_value_preprocessor(_look_at_body)
     app.before_request(_begin)
+    app.before_request(_refuse_nul)
     app.before_request(_refuse_foreign_origin)
     app.after_request(_finish)
     app.teardown_request(lambda error: set_reads_only(False))
@@ -25,6 +35,22 @@ def register(app: Flask) -> None:
 def _begin() -> None:
     # GETs read with deferred transactions; the OAuth callback, a GET that writes, says so itself.
     set_reads_only(request.method in SAFE_METHODS)
+
+
+def _look_at_body(endpoint: str | None, values: dict[str, object] | None) -> None:
+    # Before anything reads the form, the CSRF check included. The API reads its own bodies, after it has seen a key.
+    if endpoint is None or request.blueprint == "api" or request.method in SAFE_METHODS:
+        return
+    request.max_content_length = SETTINGS_BYTES_MAX if request.blueprint in _SETTINGS_PAGES else FORM_BYTES_MAX
+    note_unreadable_bytes(FIELDS_MAX)
+
+
+def _refuse_nul() -> None:
+    """No name or search of ours holds one, and PostgreSQL fails on it."""
+    if "\0" in request.path:
+        abort(404)
+    if b"%00" in request.query_string or b"\0" in request.query_string:
+        abort(400)
 
 
 def _refuse_foreign_origin() -> None:

@@ -6,7 +6,7 @@ import functools
 import secrets
 from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from flask import Response, abort, current_app, g, make_response, redirect, render_template, request, url_for
 from flask_login import current_user
@@ -110,13 +110,24 @@ def load_store(store_id: int, permission: Permission) -> Store:
 
 def ask_to_sign_in() -> Response:
     """Send the browser to the sign-in page, and back afterwards; a fragment request moves the whole page."""
-    target = request.full_path.rstrip("?") if request.method == "GET" and not request.htmx else ""
+    if request.htmx:
+        target = _own_path(request.htmx.current_url or "")
+    else:
+        target = request.full_path.rstrip("?") if request.method == "GET" else ""
     url = url_for("auth.sign_in") + (f"?next={quote(target, safe='')}" if target not in ("", "/") else "")
     if request.htmx:
         response = Response(status=401)
         response.headers["HX-Redirect"] = url
         return response
     return see_other(url)
+
+
+def _own_path(url: str) -> str:
+    """Path and query of a page of ours; empty for any other address."""
+    parts = urlsplit(url)
+    if f"{parts.scheme}://{parts.netloc}" != current_app.config["PUBLIC_URL"]:
+        return ""
+    return parts.path + (f"?{parts.query}" if parts.query else "")
 
 
 # --- Answers

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from sqlalchemy import select
 
 from extensions import db
-from mail import audit, authorization_requests, consent_grant, token_endpoint
+from mail import audit, authorization_requests, consent_grant, readable, token_endpoint
 from mail import settings as email_settings
 from mail.audit import Actor
 from mail.authorization_requests import Unspendable, challenge_of
@@ -90,6 +90,8 @@ def begin(
     """
     connection = _ready(settings, equipment)
     provider = provider_of(connection, equipment)
+    if broken := readable.of_connection(connection, equipment, readable.NEEDED_TO_CONNECT):
+        raise NotReady(broken)
     try:
         custom = dict(effects_of(load_custom_fields(settings, equipment)).authorize_parameters)
         ticket = authorization_requests.issue(
@@ -100,8 +102,7 @@ def begin(
             equipment=equipment,
         )
     except Unreadable:
-        sentence = "A stored value does not open. Enter the custom fields again, or ask the operator about the keyring"
-        raise NotReady((Missing("custom_fields", "Custom fields", sentence),)) from None
+        raise NotReady((readable.CUSTOM_FIELDS,)) from None
     hint = login_hint or current_advanced(settings, equipment).effective_login
     parts = urlsplit(connection.authorization_url)
     # Later ones win, so neither the URL nor a custom field replaces what the flow depends on, or repeats it.

@@ -77,7 +77,8 @@ def needs_own(settings: EmailSettings, draft: AdvancedDraft, changed: list[str],
     if names & {*PLAIN_COLUMNS, "refresh_token"}:
         return True
     connection = settings.connection
-    if "custom_fields" not in names or draft.custom_fields is None or connection is None:
+    # Not "custom_fields: entered again": the sharers all have the same ones, so it mends the connection for all.
+    if "custom_fields" not in changed or draft.custom_fields is None or connection is None:
         return False
     return bool(_token_parameters(draft) != _load_token_parameters(connection, equipment))
 
@@ -97,11 +98,13 @@ def opens_to(value: Secret | None, name: str, settings: EmailSettings, equipment
         return False
 
 
-def own_connection(settings: EmailSettings, equipment: Equipment, *, with_secret: bool = True) -> Connection:
+def own_connection(
+    settings: EmailSettings, equipment: Equipment, *, with_secret: bool = True, with_parameters: bool = True
+) -> Connection:
     """Return the store's own connection: a shared one is copied first, with the client secret and without the tokens.
 
     Raises:
-        Unreadable: the client secret does not open.
+        Unreadable: the client secret or the `token.*` parameters do not open.
     """
     old = settings.connection
     if old is not None and not is_shared(settings):
@@ -112,7 +115,7 @@ def own_connection(settings: EmailSettings, equipment: Equipment, *, with_secret
             setattr(new, column, getattr(old, column))
         if with_secret:
             _move_client_secret(old, new, equipment)
-        if old.token_parameters_sealed:
+        if with_parameters and old.token_parameters_sealed:
             place = connection_place(old, "token_parameters_sealed")
             text = equipment.vault.open(old.token_parameters_sealed, place)
             new.token_parameters_sealed = equipment.vault.seal(text, connection_place(new, "token_parameters_sealed"))
@@ -158,7 +161,8 @@ def write(
     old = settings.connection
     if split or old is None:
         keeps_secret = draft.client_secret.action == SecretAction.KEEP or "client_secret" not in names
-        connection = own_connection(settings, equipment, with_secret=keeps_secret)
+        keeps_parameters = draft.custom_fields is None  # else they are written from the draft
+        connection = own_connection(settings, equipment, with_secret=keeps_secret, with_parameters=keeps_parameters)
         changed = [*changed, "connection"]
     else:
         connection = old

@@ -25,6 +25,7 @@ HEADERS_MAX = 50
 HEADER_NAME_MAX = 76
 HEADER_VALUE_MAX = 900  # leaves room for the name within the 998 octets of a line
 ATTACHMENTS_MAX = 100
+FAULTS_MAX = 100  # nobody reads more, and the answer must not outgrow the question
 FILENAME_MAX = 255
 EXPIRES_IN_MAX_S = 30 * 24 * 3600
 SEND_AT_MAX = timedelta(days=366)
@@ -249,6 +250,8 @@ class _Reader:
             self._fault("attachments", "Text, HTML and attachments may have 25 MB together")
 
     def _fault(self, field: str, message: str) -> None:
+        if len(self._errors) >= FAULTS_MAX:
+            return
         # A name comes from the caller and goes back to it: half a character would not survive the way.
         printable = field.encode("utf-8", "replace").decode("utf-8")
         self._errors.append(FieldError(printable, message))

@@ -13,7 +13,7 @@ from sqlalchemy import CursorResult, update
 from sqlalchemy.orm.attributes import set_committed_value
 
 from extensions import db
-from mail import audit, grants
+from mail import audit, grants, readable
 from mail.audit import Actor
 from mail.bindings import binding_conflicts
 from mail.completeness import Missing, missing
@@ -40,14 +40,17 @@ from mail.drafts import (
 from mail.equipment import Equipment
 from mail.grants import is_shared, own_connection, sharers
 from mail.routes import Route, SettingsIncomplete, route_for, route_from
-from models.email_settings import CustomField, EmailSettings, Method
+from models.connection import Connection
+from models.email_settings import FROM_NAME_MAX, CustomField, EmailSettings, Method
 from models.store import Store
 from models.types import new_uid, utcnow
+from security.vault import Unreadable
 
 __all__ = [
     "KEEP_SECRET",
     "REMOVE_SECRET",
     "AdvancedDraft",
+    "CannotCopy",
     "Draft",
     "General",
     "Missing",
@@ -93,9 +96,15 @@ class SaveResult:
     sharers: tuple[str, ...] = ()
 
 
-def create_for(store: Store) -> EmailSettings:
+class CannotCopy(Exception):
+    """A saved secret does not open, so a copy of these settings would be without it; nothing was written."""
+
+
+def create_for(store: Store, *, from_name: str = "") -> EmailSettings:
     """Return the settings of a new store: Advanced SMTP, a fresh connection filled from the first preset, SSL on."""
-    settings = EmailSettings(store=store, uid=new_uid(), method=Method.ADVANCED_SMTP, use_ssl=True)
+    settings = EmailSettings(
+        store=store, uid=new_uid(), method=Method.ADVANCED_SMTP, use_ssl=True, from_name=from_name[:FROM_NAME_MAX]
+    )
     settings.connection, host, port = grants.fresh()
     settings.advanced_smtp_host, settings.advanced_smtp_port = host, port
     db.session.add(settings)
@@ -125,7 +134,8 @@ def save(
 
     Raises:
         StaleSave: somebody else saved since `expected_version`.
-        SecretsNeeded: stored secrets would go to another place than they were given for.
+        SecretsNeeded: stored secrets would go to another place than they were given for, or do not open. The caller
+            rolls back.
     """
     changed = _changes(settings, draft, equipment)
     if not changed:
@@ -147,7 +157,11 @@ def save(
         _write_smtp(settings, draft, changed, actor, equipment)
     else:
         others = tuple(store.name for store in sharers(settings))
-        changed = grants.write(settings, draft, changed, actor, equipment, connecting=connecting, split=split)
+        try:
+            changed = grants.write(settings, draft, changed, actor, equipment, connecting=connecting, split=split)
+        except Unreadable:
+            # The store leaves a shared connection and would take along what does not open.
+            raise SecretsNeeded(_to_type_again(draft)) from None
         settings.advanced_smtp_host, settings.advanced_smtp_port = draft.smtp_host, draft.smtp_port
         if draft.custom_fields is not None and "custom_fields" in changed:
             _write_custom_fields(settings, draft.custom_fields, equipment)
@@ -156,6 +170,12 @@ def save(
     _write_general(settings, draft.general, actor)
     audit.record(actor, "settings_saved", settings.store, fields=changed, detail=_detail(changed, draft.general))
     return replace(result, changed=tuple(changed))
+
+
+def _to_type_again(draft: AdvancedDraft) -> dict[str, str]:
+    if draft.client_secret.action == SecretAction.KEEP:
+        return {"client_secret": "The saved client secret does not open any more. Type it again, or remove it."}
+    return {"custom_fields": "The saved custom fields do not open any more. Enter them again."}
 
 
 def switch_method(settings: EmailSettings, method: Method, *, expected_version: int, actor: Actor) -> bool:
@@ -182,9 +202,13 @@ def copy_to(
     Secrets are sealed anew, because a sealed value opens only in its own row.
 
     Raises:
-        Unreadable: a secret of the source does not open, so that there would be nothing to copy.
+        CannotCopy: a secret of the source does not open.
     """
-    fields = load_custom_fields(source, equipment)
+    try:
+        fields = load_custom_fields(source, equipment)
+        password = open_secrets(current_smtp(source, equipment), source, equipment).password
+    except Unreadable as trouble:
+        raise CannotCopy from trouble
     copy = EmailSettings(uid=new_uid(), connection_id=source.connection_id)
     for column in ("from_name", "from_email", "bcc", "use_ssl", "emails_off", "emails_off_since", "emails_off_by"):
         setattr(copy, column, getattr(source, column))
@@ -192,8 +216,7 @@ def copy_to(
         setattr(copy, column, getattr(source, column))
     for column in ("method", "advanced_smtp_host", "advanced_smtp_port"):
         setattr(copy, column, getattr(source, column))
-    if source.password_sealed:
-        password = equipment.vault.open_secret(source.password_sealed, password_place(source))
+    if password is not None:
         copy.password_sealed = equipment.vault.seal(password, password_place(copy))
     if emails_off and not source.emails_off:
         copy.emails_off, copy.emails_off_since, copy.emails_off_by = True, utcnow(), actor.name
@@ -223,7 +246,16 @@ def _changes(settings: EmailSettings, draft: Draft, equipment: Equipment) -> lis
         cast(AdvancedDraft, stored).custom_fields,
     ):
         found.append("custom_fields")
+    elif isinstance(draft, AdvancedDraft) and draft.custom_fields is not None:
+        found += _token_parameter_change(settings, equipment)
     return found
+
+
+def _token_parameter_change(settings: EmailSettings, equipment: Equipment) -> list[str]:
+    """What custom fields add to token calls is kept a second time, with the grant; if that broke, a save mends it."""
+    connection = settings.connection
+    opens = connection is None or readable.column_opens(connection, "token_parameters_sealed", equipment)
+    return [] if opens else ["custom_fields: entered again"]
 
 
 def _secret_change(name: str, edit: SecretEdit, settings: EmailSettings, equipment: Equipment) -> list[str]:
@@ -235,7 +267,9 @@ def _secret_change(name: str, edit: SecretEdit, settings: EmailSettings, equipme
         return []
     if not sealed:
         return [f"{name}: set"]
-    return [] if grants.opens_to(edit.value, name, settings, equipment) else [f"{name}: replaced"]
+    # The same secret typed once more mends a connection whose access token does not open: a new one is then fetched.
+    is_fine = name == "password" or readable.column_opens(cast(Connection, holder), "access_token_sealed", equipment)
+    return [] if is_fine and grants.opens_to(edit.value, name, settings, equipment) else [f"{name}: replaced"]
 
 
 def _claim_version(settings: EmailSettings, expected: int, actor: Actor) -> None:

@@ -14,12 +14,14 @@ from zxcvbn import zxcvbn
 
 from extensions import db
 from mail import audit
+from mail.text_rules import clean, hidden_character
 from models import OneTimeLink, Role, User
 from models.clock import now
 from models.user import PLATFORM_ADMIN
 
 PASSWORD_MIN = 12
 PASSWORD_MAX = 1024
+NAME_MAX = 150
 FIRST_ADMINISTRATOR = "first_administrator"
 GUESSABLE = "This password is easily guessed. Use several unrelated words"
 LINK_LIFETIME = timedelta(hours=1)
@@ -45,8 +47,22 @@ def normalize_email(text: str) -> str:
     """
     try:
         return validate_email(text.strip(), check_deliverability=False, test_environment=True).normalized.lower()
-    except EmailNotValidError:
+    except (EmailNotValidError, UnicodeError):
         raise AccountError(email="Enter a full email address, like admin@yourdomain.com") from None
+
+
+def check_name(name: str) -> str:
+    """A person's name as it is stored.
+
+    Raises:
+        AccountError: it is too long or holds what cannot be seen.
+    """
+    name = clean(name)
+    if len(name) > NAME_MAX:
+        raise AccountError(name=f"Use {NAME_MAX} characters or fewer")
+    if problem := hidden_character(name):
+        raise AccountError(name=problem)
+    return name
 
 
 def check_password(password: str, *others: str) -> None:
@@ -71,11 +87,12 @@ def create_administrator(email: str, name: str, password: str) -> User:
         AccountError: an entry is refused; nothing is stored.
     """
     address = normalize_email(email)
+    name = check_name(name)
     check_password(password, address, name)
     if db.session.scalar(select(User.id).where(User.email == address)):
         raise AccountError(email="Somebody with this email address exists already")
     role = db.session.scalars(select(Role).where(Role.name == PLATFORM_ADMIN)).one()
-    user = User(email=address, name=name.strip()[:150], password=hash_password(password), roles=[role])
+    user = User(email=address, name=name, password=hash_password(password), roles=[role])
     db.session.add(user)
     db.session.flush()  # the audit entry names the new person's id
     audit.record(audit.Actor(user.display_name, user.id), "administrator_created")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from flask_wtf import FlaskForm
 from wtforms import PasswordField, StringField
 from wtforms.validators import InputRequired
 
+from blueprints.fields import StrippedForm
 
-class SignInForm(FlaskForm):
+
+class SignInForm(StrippedForm):
     email = StringField("Email", validators=[InputRequired("Enter your email address")])
     password = PasswordField("Password", validators=[InputRequired("Enter your password")])
 
 
-class WelcomeForm(FlaskForm):
+class WelcomeForm(StrippedForm):
     name = StringField("Your name")
     email = StringField("Email", validators=[InputRequired("Enter your email address")])
     password = PasswordField("Password", validators=[InputRequired("Choose a password")])

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from sqlalchemy import delete, func, select
 
+from blueprints.auth import accounts
 from extensions import db
 from models import SignInAttempt
 from models.types import utcnow
@@ -20,8 +21,13 @@ PER_ADDRESS = 50
 
 
 def _subjects(email: str, address: str) -> dict[str, int]:
+    # One count for all the spellings that sign in as the same person.
+    try:
+        account = accounts.normalize_email(email)
+    except accounts.AccountError:
+        account = email.strip().casefold()
     # Hashed, so that a wrong entry (often a password) is not kept in clear.
-    account = hashlib.sha256(email.casefold().encode("utf-8", "replace")).hexdigest()
+    account = hashlib.sha256(account.encode("utf-8", "replace")).hexdigest()
     return {f"account:{account}": PER_ACCOUNT, f"address:{address}"[:80]: PER_ADDRESS}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, current_app, request, session, url_for
@@ -22,6 +23,8 @@ from models import User
 bp = Blueprint("auth", __name__)
 
 WRONG = "Email or password is not right"
+# A path of ours as browsers read it: they take a backslash for a slash, and drop tabs and line ends.
+_LOCAL = re.compile(r"/(?![/\\])[^\s\\\x00-\x20\x7f]*")
 
 
 @bp.route("/sign-in", methods=["GET", "POST"])
@@ -54,6 +57,9 @@ def _check(email: str, password: str) -> User | None:
         address = accounts.normalize_email(email)
     except accounts.AccountError:
         address = ""
+    if len(password) > accounts.PASSWORD_MAX:
+        # Nobody's: the hashing library refuses to work on longer ones. The same work as for any other wrong one.
+        address, password = "", password[: accounts.PASSWORD_MAX]
     user = db.session.scalar(select(User).where(User.email == address, User.active))
     if user is None:
         verify_password(password, _nobody())
@@ -89,8 +95,11 @@ def _next() -> str:
     """Where sign-in was asked from, if that is one of our own pages."""
     home = url_for("stores.index")
     target = request.args.get("next", "")
-    parts = urlsplit(target)
-    if parts.scheme or parts.netloc or not target.startswith("/") or target.startswith(("//", "/\\")):
+    try:
+        parts = urlsplit(target)
+    except ValueError:  # half an IPv6 address, and other things that are no address at all
+        return home
+    if parts.scheme or parts.netloc or not _LOCAL.fullmatch(target):
         return home
     try:
         current_app.url_map.bind("localhost").match(parts.path, method="GET")
@@ -133,8 +142,7 @@ def welcome(token: str) -> Response:
 @bp.post("/theme")
 @public("a cookie about looks only")
 def set_theme() -> Response:
-    back = urlsplit(request.headers.get("Referer", "")).path or url_for("stores.index")
-    response = see_other(back if back.startswith("/") and not back.startswith("//") else url_for("stores.index"))
+    response = see_other(_came_from() or url_for("stores.index"))
     theme = request.form.get("theme", "")
     if theme in ("light", "dark"):
         response.set_cookie(
@@ -148,6 +156,15 @@ def set_theme() -> Response:
     else:
         response.delete_cookie("theme")
     return response
+
+
+def _came_from() -> str:
+    """The path of the page that this request came from, empty when it cannot be told."""
+    try:
+        path = urlsplit(request.headers.get("Referer", "")).path
+    except ValueError:
+        return ""
+    return path if _LOCAL.fullmatch(path) else ""
 
 
 @bp.get("/")

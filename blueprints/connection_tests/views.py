@@ -9,7 +9,6 @@ from flask import Blueprint, Flask, Response, current_app, make_response, render
 
 from blueprints.email_settings import pages
 from blueprints.email_settings.posted import Posted, read_advanced, read_smtp
-from blueprints.fields import note_unreadable_bytes
 from blueprints.web import actor, equipment, for_store, respond, see_other, signed_in_user, wants_fragment
 from extensions import db
 from mail import doctor
@@ -22,12 +21,6 @@ from models.database import reading
 from models.email_settings import Method
 
 bp = Blueprint("connection_tests", __name__)
-
-
-@bp.url_value_preprocessor
-def _look_at_bytes(endpoint: str | None, values: dict[str, object] | None) -> None:
-    # Runs before anything reads the form, the CSRF check included.
-    note_unreadable_bytes()
 
 
 @bp.post("/stores/<int:store_id>/test/<any(smtp,advanced_smtp):method>")

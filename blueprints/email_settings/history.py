@@ -32,7 +32,9 @@ _ACTIONS = {
     "store_copied": ("Copied from another store", "copy"),
     "connected": ("Mailbox connected", "plug"),
     "disconnected": ("Mailbox disconnected", "unplug"),
-    "settings_tested": ("Settings tested", "send"),
+    "test_started": ("Settings tested", "send"),
+    "connect_denied": ("Consent was not given", "ban"),
+    "connect_failed": ("Connect failed", "circle-alert"),
     "api_key_created": ("API key made", "key"),
     "api_key_revoked": ("API key revoked", "ban"),
 }

@@ -15,7 +15,7 @@ from blueprints.email_settings.posted import Posted, advanced_form, smtp_form
 from blueprints.times import day
 from blueprints.web import equipment, respond, signed_in_user
 from extensions import db
-from mail import outbox, presets
+from mail import outbox, presets, readable
 from mail import settings as email_settings
 from mail.custom_fields import DOCUMENTED, describe
 from mail.drafts import AdvancedDraft, Draft, current
@@ -105,6 +105,7 @@ def context(store: Store, method: Method, form: SettingsForm | None = None, **mo
         "held": outbox.held_count(store.id),
         "missing": email_settings.missing(settings, equipment(), method=method),
         "other_missing": email_settings.missing(settings, equipment(), method=_other(settings.method)),
+        "unreadable": readable.unreadable(settings, equipment(), method=method),
         "recent": _recent(store),
         "password_line": _secret_line("Saved", settings.password_set_at, settings.password_set_by)
         if settings.has_password

@@ -11,7 +11,7 @@ from flask import request
 from werkzeug.datastructures import MultiDict
 
 from blueprints.email_settings.forms import ROWS_WORDS, AdvancedForm, SettingsForm, SMTPForm
-from blueprints.fields import unreadable_fields, whole_number
+from blueprints.fields import PAGE_NOT_WHOLE, whole_number
 from blueprints.web import equipment
 from mail import presets
 from mail.drafts import AdvancedDraft, Draft, SMTPDraft, current_advanced, current_smtp
@@ -19,7 +19,6 @@ from mail.providers import Provider, tenant_in
 from models import EmailSettings, Store
 from models.email_settings import CUSTOM_FIELDS_MAX
 
-NOT_WHOLE = "The page did not arrive whole. Load it again, then repeat what you changed."
 ROWS_NOT_WHOLE = "The custom fields did not arrive whole. Load the page again, then repeat what you changed."
 
 _ROW = re.compile(r"custom_fields-(0|[1-9][0-9]{0,2})-(key|value)", re.ASCII)
@@ -116,8 +115,8 @@ def _general_values(stored: Draft, version: int) -> dict[str, Any]:
 def _is_whole(form: SettingsForm) -> bool:
     valid = bool(form.validate())
     # The hidden version always comes along; without it nobody can tell whether this save is stale.
-    if whole_number(form.version.data) is None or "version" not in request.form or "*" in unreadable_fields():
-        form.form_errors.append(NOT_WHOLE)
+    if whole_number(form.version.data) is None or "version" not in request.form:
+        form.form_errors.append(PAGE_NOT_WHOLE)
         return False
     return valid
 

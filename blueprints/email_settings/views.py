@@ -21,7 +21,7 @@ from blueprints.email_settings.posted import (
     read_smtp,
     smtp_form,
 )
-from blueprints.fields import note_unreadable_bytes, whole_number
+from blueprints.fields import whole_number
 from blueprints.sessions import StoredSession
 from blueprints.web import actor, equipment, for_store, go_on, respond, see_other, signed_in_user, wants_fragment
 from extensions import db
@@ -46,12 +46,6 @@ CHECKED = {
         "client_secret_expires_on", "grant_type", "authorization_url", "token_url", "scope", "login",
     },
 }  # fmt: skip
-
-
-@bp.url_value_preprocessor
-def _look_at_bytes(endpoint: str | None, values: dict[str, object] | None) -> None:
-    # Runs before anything reads the form, the CSRF check included.
-    note_unreadable_bytes()
 
 
 # --- The two tabs
@@ -142,6 +136,7 @@ def _store_posted(posted: Posted, method: Method, *, connecting: bool = False) -
             connecting=connecting,
         )
     except SecretsNeeded as needed:
+        db.session.rollback()
         for name, sentence in needed.fields.items():
             posted.form[name].errors = [sentence]
         return refuse(posted, method), []

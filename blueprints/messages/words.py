@@ -9,6 +9,7 @@ from datetime import datetime
 from blueprints.times import full_time
 from mail.errors import Family, Stage
 from mail.explain import Explanation, explain
+from mail.outbox import CONTENT_UNREADABLE
 from models import Attempt, Message
 from models.email_settings import EmailSettings, Method
 from models.outbox import HoldReason, MessageStatus
@@ -161,6 +162,11 @@ def _held(message: Message, settings: EmailSettings) -> Verdict:
     meaning = words.meaning
     if reason is HoldReason.NOT_COMPLETE and message.reason_detail:
         meaning = f"Missing: {message.reason_detail}. {meaning}"
+    if message.reason_code == CONTENT_UNREADABLE:
+        meaning = (
+            "What it says cannot be read any more. Cancel it and have it handed in anew, or have its key restored."
+        )
+        return Verdict("warn", "Held: its content cannot be read", meaning, technical=message.reason_detail)
     technical = message.reason_detail if reason is not HoldReason.NOT_COMPLETE else ""
     return Verdict("warn", title, meaning, technical=technical)
 

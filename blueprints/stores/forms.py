@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from sqlalchemy import select
-from wtforms import BooleanField, StringField, ValidationError
+from wtforms import StringField, ValidationError
 from wtforms.validators import InputRequired
 
-from blueprints.fields import StrippedForm
+from blueprints.fields import StrippedForm, SwitchField
 from extensions import db
 from models import Store
 from models.store import CODE_MAX, DOMAIN_MAX, NAME_MAX
@@ -46,7 +46,7 @@ class StoreForm(StrippedForm):
 
 
 class CopyForm(StoreForm):
-    emails_off = BooleanField("Start the copy with emails turned off", default=True)
+    emails_off = SwitchField("Start the copy with emails turned off", default=True)
 
 
 class DeleteForm(StrippedForm):

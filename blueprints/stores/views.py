@@ -47,7 +47,7 @@ def new() -> Response:
     if not form.validate_on_submit():
         return respond("stores/new.html", status=422 if form.is_submitted() else 200, form=form)
     store = _add(form)
-    email_settings.create_for(store)
+    email_settings.create_for(store, from_name=store.name)
     audit.record(actor(), "store_created", store)
     db.session.commit()
     return see_other(url_for("email_settings.edit_advanced", store_id=store.id))
@@ -80,20 +80,26 @@ def edit(store: Store) -> Response:
 @for_store(Permission.COPY_STORE)
 def copy(store: Store) -> Response:
     form = CopyForm(data={"name": f"{store.name} (copy)", "code": f"{store.code}-copy", "emails_off": True})
-    settings = store.email_settings
     if not form.validate_on_submit():
-        return respond(
-            "stores/copy.html",
-            status=422 if form.is_submitted() else 200,
-            form=form,
-            store=store,
-            mailbox=email_settings.mailbox_of(settings),
+        return _ask_to_copy(store, form)
+    source, target = store.email_settings, _add(form)
+    try:
+        email_settings.copy_to(source, target, emails_off=form.emails_off.data, actor=actor(), equipment=equipment())
+    except email_settings.CannotCopy:
+        db.session.rollback()
+        form.form_errors.append(
+            f"A saved secret of {store.name} does not open, so it cannot be copied. Enter its credentials again first."
         )
-    target = _add(form)
-    email_settings.copy_to(settings, target, emails_off=form.emails_off.data, actor=actor(), equipment=equipment())
+        return _ask_to_copy(store, form)
     db.session.commit()
     flash(f"{target.name} is a copy of {store.name}, with all its email settings.", "success")
     return see_other(url_for("email_settings.edit_advanced", store_id=target.id))
+
+
+def _ask_to_copy(store: Store, form: CopyForm) -> Response:
+    mailbox = email_settings.mailbox_of(store.email_settings)
+    status = 422 if form.is_submitted() else 200
+    return respond("stores/copy.html", status=status, form=form, store=store, mailbox=mailbox)
 
 
 @bp.route("/stores/<int:store_id>/delete", methods=["GET", "POST"])

@@ -28,6 +28,7 @@ def test_a_new_store_starts_on_advanced_smtp(alice: Browser) -> None:
     assert (answer.status_code, answer.location) == (303, f"/stores/{store.id}/advanced-smtp")
     assert store.email_settings.method == Method.ADVANCED_SMTP
     assert store.email_settings.use_ssl is True
+    assert store.email_settings.from_name == "Acme Store", "a first suggestion"
     assert "store_created" in [e.action for e in db.session.query(AuditEntry)]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expec
 
 from tests.fakes import tools
 from tests.fakes.installation import Installation
+from tests.journeys import steps
 
 FLAGS = [
     "--no-sandbox",
@@ -25,8 +27,8 @@ FLAGS = [
 # Machines that test are slow and busy; what is asserted is that it happens, not how fast.
 expect.set_options(timeout=20_000)
 
-PASSWORD = "quiet harbour lamp seventeen"
-ADMIN = "maya.chen@shop.example"
+ADMIN, PASSWORD = steps.ADMIN, steps.PASSWORD
+_codes = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +63,10 @@ class Watched:
         page.on("pageerror", lambda error: self.complaints.append(f"page error: {error}"))
         return page
 
+    def forgive(self, words: str) -> None:
+        """Drop what was said about a failure that the test itself brought about."""
+        self.complaints = [complaint for complaint in self.complaints if words not in complaint]
+
     def _heard(self, message: Any) -> None:
         # A page that answers 4xx on purpose is reported by Chromium as a failed resource; that is not our fault.
         if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
@@ -91,3 +97,46 @@ def page(context: BrowserContext, watched: Watched) -> Page:
 def installation(tmp_path: Path) -> Iterator[Installation]:
     with Installation(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """One installation for all tests of a file; each of them works on a store of its own."""
+    with Installation(tmp_path_factory.mktemp("house")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cookies(house: Installation, chromium: Browser) -> Any:
+    """The session of its administrator: one sign-in for the whole file."""
+    with chromium.new_context() as context:
+        context.set_default_timeout(20_000)
+        page = context.new_page()
+        steps.become_administrator(page, house)
+        return context.cookies()
+
+
+OpenStore = Callable[..., Page]
+
+
+@pytest.fixture
+def open_store(house: Installation, cookies: Any, chromium: Browser, watched: Watched) -> Iterator[OpenStore]:
+    """Opens a tab of a new store, "Acme Store", in a browser context of its own."""
+    contexts: list[BrowserContext] = []
+
+    def open_(tab: str = "advanced-smtp", **options: Any) -> Page:
+        usual = {"viewport": {"width": 1440, "height": 900}, "locale": "en-GB", "timezone_id": "UTC"}
+        context = chromium.new_context(**usual | options)
+        contexts.append(context)
+        context.set_default_timeout(20_000)
+        context.add_cookies(cookies)
+        page = watched.watch(context.new_page())
+        page.goto(f"{house.url}/stores/new")
+        steps.fill_new_store(page, "Acme Store", f"acme-{next(_codes)}")
+        if tab != "advanced-smtp":
+            page.goto(page.url.replace("advanced-smtp", tab))
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()

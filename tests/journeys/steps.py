@@ -11,8 +11,9 @@ from typing import Any
 from playwright.sync_api import Page, expect
 
 from tests.fakes.installation import Installation
-from tests.journeys.conftest import ADMIN, PASSWORD
 
+ADMIN = "maya.chen@shop.example"
+PASSWORD = "quiet harbour lamp seventeen"
 MAILBOX = "orders@acmestore.example"
 COPY = "records@acmestore.example"
 
@@ -29,6 +30,10 @@ def become_administrator(page: Page, installation: Installation) -> None:
 
 def add_store(page: Page, name: str = "Acme Store", code: str = "acme-store") -> None:
     page.get_by_role("main").get_by_role("link", name="New store").click()
+    fill_new_store(page, name, code)
+
+
+def fill_new_store(page: Page, name: str, code: str) -> None:
     page.get_by_label("Store name").fill(name)
     page.get_by_label("Code").fill(code)
     page.get_by_role("button", name="Create store").click()
@@ -44,6 +49,17 @@ def fill_general(page: Page) -> None:
 def pick_provider(page: Page, name: str, expected_host: str) -> None:
     page.locator("label.tile", has_text=name).click()
     expect(page.get_by_label("SMTP Server")).to_have_value(expected_host)
+
+
+def fill_sandbox_app(page: Page) -> None:
+    """Everything a store needs to send through the sandbox without anybody's consent. Not saved yet."""
+    fill_general(page)
+    pick_provider(page, "Sandbox", "localhost")
+    with page.expect_response(re.compile("/field/grant_type$")):
+        page.get_by_label("Grant Type").select_option("client_credentials")
+    page.get_by_label("Client Id").fill("storepost-sandbox")
+    page.locator("#client_secret").fill("sandbox-secret")
+    page.get_by_label("Scope").fill("smtp.send")
 
 
 def press_save(page: Page) -> None:
