@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from pathlib import Path
 
 from flask import Flask, Response, abort, current_app, request, url_for
@@ -95,10 +94,9 @@ def content_security_policy() -> str:
 
 def asset(path: str) -> str:
     """The URL of a file in static/, with the hash of its content, so that browsers may keep it for good."""
-    folder = Path(current_app.static_folder or "")
-    return url_for("static", filename=path, v=_content_hash(folder / path, (folder / path).stat().st_mtime_ns))
-
-
-@lru_cache(maxsize=256)
-def _content_hash(file: Path, changed_ns: int) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:10]
+    # A page names hundreds of icons. Files change only with a new program, but for somebody who works on them.
+    known: dict[str, str] = current_app.extensions.setdefault("asset_urls", {})
+    if path not in known or current_app.debug:
+        content = (Path(current_app.static_folder or "") / path).read_bytes()
+        known[path] = url_for("static", filename=path, v=hashlib.sha256(content).hexdigest()[:10])
+    return known[path]

@@ -28,6 +28,9 @@ ABSOLUTE_LIMIT = timedelta(hours=12)
 # How stale last-seen may get before a request writes it again: a write on every GET would serialise all readers.
 SEEN_EVERY = timedelta(minutes=1)
 
+# Addresses that answer everybody alike: no row is read for them.
+WITHOUT_SESSION = ("/static/", "/healthz", "/readyz", "/api/")
+
 
 def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode("ascii", "replace")).hexdigest()
@@ -62,6 +65,8 @@ class StoredSession(CallbackDict[str, Any], SessionMixin):
 
 class StoredSessions(SessionInterface):
     def open_session(self, app: Flask, request: Request) -> StoredSession:
+        if request.path.startswith(WITHOUT_SESSION):
+            return StoredSession()
         token = request.cookies.get(self.get_cookie_name(app))
         if not token:
             return StoredSession()
