@@ -12,7 +12,8 @@ from flask.cli import AppGroup, with_appcontext
 from sqlalchemy import create_engine, inspect
 
 import config
-from security.vault import Keyring
+from mail import key_rotation, keys
+from security.vault import Keyring, KeyringError, Vault
 
 admin = AppGroup("admin", help="Administrators.")
 keys_group = AppGroup("secrets", help="Encryption keys.")
@@ -63,6 +64,72 @@ def secrets_init(file: Path, name: str) -> None:
     with os.fdopen(handle, "w", encoding="ascii") as stream:
         stream.write(Keyring.generate(name).rstrip("\n") + "\n")
     click.echo(f"Wrote one new key to {file}. Back it up: without it, stored secrets and queued mail cannot be read.")
+
+
+@keys_group.command("status")
+def secrets_status() -> None:
+    """Show which keys there are, and how many stored values each of them has sealed; none of the values."""
+    vault = _vault()
+    for use in keys.use_of_keys(vault):
+        facts = ["in the keyring" if use.is_in_keyring else "not in the keyring"]
+        facts += ["seals new values"] if use.seals else []
+        facts += ["may be dropped"] if use.is_free else []
+        facts = facts if use.name else ["no sealed values: damaged"]
+        click.echo(f"{use.name or '(none)'}: {', '.join(facts)}; {_values(use.total)}")
+        for label, count in use.sealed:
+            click.echo(f"  {label:<45}{count:>9,}")
+    for fault in keys.faults(vault):
+        click.echo(fault)
+
+
+@keys_group.command("doctor")
+def secrets_doctor() -> None:
+    """Try to open every stored value; name those that do not open, their stores, and what to do."""
+    vault, found = _vault(), 0
+    for fault in keys.faults(vault):
+        found += 1
+        click.echo(fault)
+    for damage in keys.find_damage(vault):
+        found += 1
+        whose = ", ".join(damage.stores) or "No store"
+        click.echo(f"{whose}: {damage.reason} {damage.remedy}.")
+    if found:
+        _fail(f"{found:,} {'fault' if found == 1 else 'faults'} found. Nothing was changed.")
+    click.echo("Every stored value opens.")
+
+
+@keys_group.command("rotate")
+def secrets_rotate() -> None:
+    """Seal every stored value anew with the first key of the keyring.
+
+    Put the new key in front of the old ones and restart web and workers with that keyring first; then they may go on
+    while this runs. It can be interrupted and started again at any time.
+    """
+    try:
+        done = key_rotation.rotate(_vault(), tell=lambda label, count: click.echo(f"{label}: {count:,} sealed anew"))
+    except KeyringError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{_values(done.resealed)} sealed anew.")
+    for name in done.droppable:
+        click.echo(f"Nothing needs the key “{name}” any more: you may drop it from the keyring.")
+    for name, count in done.in_use.items():
+        click.echo(f"Keep the key “{name}”: {_values(count)} still under it.")
+    if done.late:
+        _fail(
+            f"{_values(done.late)} came in under an older key while this ran: some process still has the older "
+            "keyring. Restart web and workers, then rotate again; drop no key before."
+        )
+    if done.in_use or done.unreadable:
+        _fail(f"{_values(done.unreadable)} could not be opened and stayed as they were: see “flask secrets doctor”.")
+
+
+def _vault() -> Vault:
+    vault: Vault = current_app.extensions["storepost"].vault
+    return vault
+
+
+def _values(count: int) -> str:
+    return f"{count:,} value{'' if count == 1 else 's'}"
 
 
 @admin.command("create")

@@ -59,6 +59,10 @@ def issue(
     """
     connection = settings.connection
     assert connection is not None
+    # Compared later with what is stored, so taken from there: a client secret typed this moment has a time that the
+    # database rounds.
+    db.session.flush()
+    db.session.refresh(connection)
     ticket = Ticket(secrets.token_urlsafe(32), Secret(secrets.token_urlsafe(48)))
     uid = new_uid()
     db.session.add(

@@ -106,6 +106,11 @@ class KeyUse:
     def total(self) -> int:
         return sum(count for _, count in self.sealed)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether a keyring without this key would be accepted and lose nothing."""
+        return self.is_in_keyring and not (self.seals or self.is_known or self.total)
+
 
 def use_of_keys(vault: Vault) -> list[KeyUse]:
     """Return every key of the keyring and of the database, in the keyring's order, then the others by name.

@@ -15,7 +15,8 @@ from config import ConfigError
 from extensions import db
 from mail import keys
 from models import KeyringCheck
-from security.vault import Keyring
+from security.vault import Keyring, Place
+from tests import factories
 from tests.conftest import settings_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,3 +78,61 @@ def test_the_first_key_is_made_once_and_only_beside_an_empty_database(tmp_path: 
     assert beside_data.returncode != 0
     assert "not empty" in beside_data.stderr
     assert not (tmp_path / "another").exists()
+
+
+def test_the_operator_adds_a_key_rotates_and_drops_the_old_one(tmp_path: Path) -> None:
+    keyring = tmp_path / "keyring"
+    environment = {
+        "STOREPOST_DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}",
+        "STOREPOST_KEYRING_FILE": str(keyring),
+        "STOREPOST_SECRET_KEY": "0f3b9a7c1d5e8f2a4b6c0d9e8f7a6b5c-test",
+        "STOREPOST_PUBLIC_URL": "http://localhost:8025",
+    }
+    old, new = Keyring.generate("k1"), Keyring.generate("k2")
+    keyring.write_text(old)
+    assert _flask(environment, "db", "upgrade").returncode == 0
+    uid, sealed = _store_a_password(environment["STOREPOST_DATABASE_URL"], old)
+
+    keyring.write_text(new + old)
+    status = _flask(environment, "secrets", "status")
+    assert "k2: in the keyring, seals new values; 0 values" in status.stdout
+    assert "k1: in the keyring; 1 value" in status.stdout
+    keyring.write_text(new)
+    doctor = _flask(environment, "secrets", "doctor")
+    assert doctor.returncode == 1, "it starts even with the wrong keys"
+    assert "The keyring lacks the key “k1”" in doctor.stdout
+    assert f"Acme Store (acme-store): The value email_settings.password_sealed of row {uid}" in doctor.stdout
+    assert "Enter the credentials again" in doctor.stdout
+    refused = _flask(environment, "secrets", "rotate")
+    assert refused.returncode == 1
+    assert "The keyring lacks the key “k1”" in refused.stderr
+    assert _flask(environment, "admin", "link").returncode != 0, "nothing else starts"
+
+    keyring.write_text(new + old)
+    rotated = _flask(environment, "secrets", "rotate")
+    assert rotated.returncode == 0, rotated.stderr
+    assert "email_settings.password_sealed: 1 sealed anew" in rotated.stdout
+    assert "Nothing needs the key “k1” any more: you may drop it from the keyring." in rotated.stdout
+    assert "k1: in the keyring, may be dropped; 0 values" in _flask(environment, "secrets", "status").stdout
+    keyring.write_text(new)
+    healthy = _flask(environment, "secrets", "doctor")
+    assert (healthy.returncode, healthy.stdout) == (0, "Every stored value opens.\n")
+    assert _flask(environment, "admin", "link").returncode == 0
+    printed = "".join(run.stdout + run.stderr for run in (status, doctor, refused, rotated, healthy))
+    for secret in ("fake-password", sealed, old.split(":")[1].strip(), new.split(":")[1].strip()):
+        assert secret not in printed
+
+
+def _store_a_password(url: str, keyring: str) -> tuple[str, str]:
+    """The uid of a store's settings with a password, and the password as it is stored."""
+    application = create_app(settings_for(url, KEYRING=keyring))
+    with application.app_context():
+        settings = factories.make_store("Acme Store").email_settings
+        place = Place("email_settings", settings.uid, "password_sealed")
+        sealed = application.extensions["storepost"].vault.seal("fake-password", place)
+        settings.password_sealed = sealed
+        uid = settings.uid
+        db.session.commit()
+        db.session.remove()
+        db.engine.dispose()
+    return uid, sealed

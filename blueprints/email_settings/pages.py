@@ -13,7 +13,7 @@ from sqlalchemy import select
 from blueprints.email_settings.forms import AdvancedForm, SettingsForm
 from blueprints.email_settings.posted import Posted, advanced_form, smtp_form
 from blueprints.times import day
-from blueprints.web import equipment, respond, signed_in_user
+from blueprints.web import equipment, respond, signed_in_user, wants_fragment
 from extensions import db
 from mail import outbox, presets, readable
 from mail import settings as email_settings
@@ -115,6 +115,7 @@ def context(store: Store, method: Method, form: SettingsForm | None = None, **mo
         "last_test": _last_test(store, method),
         "save_url": url_for(f"email_settings.{'edit_advanced' if advanced else 'edit_smtp'}", store_id=store.id),
         "check_endpoint": f"email_settings.check_{'advanced' if advanced else 'smtp'}_field",
+        "is_fragment": wants_fragment(),
         "focus_row": None,
         "focus_remove": None,
         "connection": settings.connection,
