@@ -74,9 +74,8 @@ def _bind_extensions(app: Flask) -> None:
         SESSION_COOKIE_NAME="storepost" if plain_http else "__Host-storepost",
         SESSION_COOKIE_SECURE=not plain_http,
         PREFERRED_URL_SCHEME="http" if plain_http else "https",
-        # The largest form: 100 custom fields with full values, percent-encoded; the API sets its own limit.
-        MAX_CONTENT_LENGTH=4 * 1024 * 1024,
-        MAX_FORM_MEMORY_SIZE=4 * 1024 * 1024,
+        MAX_CONTENT_LENGTH=headers.FORM_BYTES_MAX,  # settings pages and the API have limits of their own
+        MAX_FORM_MEMORY_SIZE=headers.SETTINGS_BYTES_MAX,
         MAX_FORM_PARTS=1000,
         SECURITY_PASSWORD_HASH="argon2",  # noqa: S106  the name of a method
         SECURITY_PASSWORD_SCHEMES=["argon2"],
@@ -101,7 +100,7 @@ def _bind_extensions(app: Flask) -> None:
     app.session_interface = StoredSessions()
     # Its blueprint stays off: our pages sign people in with its functions. Second factors will switch parts of it on.
     Security(app, SQLAlchemyUserDatastore(db, User, Role), register_blueprint=False)
-    # It would also take a person's token from any query string or JSON body, and read each body (of the API too) for it.
+    # It would also take a person's token from any query string or JSON body, and read every body for it.
     app.login_manager.request_loader(lambda request: None)  # type: ignore[attr-defined]
     with app.app_context():
         prepare_engine(db.engine)

@@ -14,3 +14,12 @@ limit_request_line = 8190
 limit_request_field_size = 16380
 # No side door: it is managed by signals.
 control_socket_disable = True
+# The server's own words in the same form as the application's: one line of JSON per event, without secrets.
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "security.redact.JSONFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
+    "root": {"level": "INFO", "handlers": ["stderr"]},
+    "loggers": {"gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False}},
+}

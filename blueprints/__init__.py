@@ -12,7 +12,7 @@ _ID_MAX = 2**31 - 1
 
 
 class RowIntegerConverter(IntegerConverter):
-    """A row's id in a URL: ASCII digits, none beyond what a column holds, so that any other number is a missing page."""
+    """A row's id in a URL: ASCII digits, none beyond what a column holds, so that others are missing pages."""
 
     regex = r"[0-9]{1,10}"
 

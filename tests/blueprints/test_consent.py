@@ -148,7 +148,7 @@ def test_a_consent_fills_the_card_and_leaves_a_clean_address(
 ) -> None:
     answer = connect(alice, shop, sandbox)
     assert answer.status_code == 303
-    assert answer.location == f"/stores/{shop}/advanced-smtp"
+    assert re.fullmatch(rf"/stores/{shop}/advanced-smtp\?test=[0-9a-f]{{32}}", answer.location)
     assert answer.headers["Referrer-Policy"] == "no-referrer"
     assert answer.headers["Cache-Control"] == "no-store"
     words = card(alice, shop)
@@ -161,6 +161,17 @@ def test_a_consent_fills_the_card_and_leaves_a_clean_address(
     assert opened(connection_of(shop).id, "refresh_token_sealed", equipment)
     assert "connected" in db.session.scalars(select(AuditEntry.action)).all()
     db.session.remove()
+
+
+def test_a_client_secret_typed_just_before_connect_is_no_change_meanwhile(
+    alice: Browser, shop: int, sandbox: Sandbox
+) -> None:
+    change(client_secret_sealed=None, client_secret_set_at=None)
+    form = settings_page.read(alice.get(f"/stores/{shop}/advanced-smtp").text)
+    page = alice.post(f"/stores/{shop}/connect", form.with_(client_secret=CLIENT_SECRET))
+    [url] = re.findall(r'id="continue" href="([^"]+)"', page.text)
+    answer = alice.get(path_of(sandbox.consent(unescape(url), MAILBOX)))
+    assert urlsplit(answer.location).path == f"/stores/{shop}/advanced-smtp"
 
 
 def test_the_page_after_connecting_says_who(alice: Browser, shop: int, sandbox: Sandbox) -> None:
@@ -248,7 +259,7 @@ def test_an_answer_in_another_session_is_refused(app: Flask, alice: Browser, sho
     other = Browser(app.test_client())
     other.post("/sign-in", {"email": "alice@shop.example", "password": "correct horse battery staple 9"})
     assert "another browser session" in failure(other, other.get(back))
-    assert alice.get(back).location == f"/stores/{shop}/advanced-smtp"
+    assert alice.get(back).location.startswith(f"/stores/{shop}/advanced-smtp?test=")
 
 
 def test_an_answer_after_signing_out_is_a_page_and_loses_nothing(
@@ -260,7 +271,7 @@ def test_an_answer_after_signing_out_is_a_page_and_loses_nothing(
     assert "You are not signed in" in page.text
     assert page.headers["Referrer-Policy"] == "no-referrer"
     assert "Set-Cookie" not in page.headers
-    assert alice.get(back).location == f"/stores/{shop}/advanced-smtp"
+    assert alice.get(back).location.startswith(f"/stores/{shop}/advanced-smtp?test=")
 
 
 def test_a_right_lost_meanwhile_counts(alice: Browser, shop: int, sandbox: Sandbox) -> None:

@@ -259,7 +259,11 @@ def test_a_value_that_does_not_open_stays_as_it_is_and_keeps_its_key(plain: dict
 
 
 @pytest.mark.usefixtures("plain")
-@pytest.mark.parametrize("keyring", [Keyring.generate("k1"), NEW, Keyring.generate("K1") + Keyring.generate("k1")])
+@pytest.mark.parametrize(
+    "keyring",
+    [Keyring.generate("k1"), NEW, Keyring.generate("K1") + Keyring.generate("k1")],
+    ids=["another key of that name", "the key is gone", "two other keys"],
+)
 def test_nothing_is_written_with_a_wrong_keyring(keyring: str) -> None:
     before, known = stored(), known_keys()
     with pytest.raises(KeyringError, match="key"):
