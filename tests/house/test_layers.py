@@ -32,8 +32,8 @@ MUST_NOT_IMPORT = {
 
 
 def _modules() -> list[Path]:
-    found = [ROOT / f"{name}.py" for name in OURS if (ROOT / f"{name}.py").exists()]
-    for name in OURS:
+    found = [ROOT / f"{name}.py" for name in sorted(OURS) if (ROOT / f"{name}.py").exists()]
+    for name in sorted(OURS):
         found += sorted((ROOT / name).rglob("*.py"))
     return found
 
