@@ -151,22 +151,25 @@
   document.addEventListener("htmx:after:swap", (event) => {
     const target = event.detail.ctx?.target;
     if (target?.matches?.("dialog.drawer") && target.childElementCount) show(target);
-    if (target?.id === "net-error") target.scrollIntoView({ block: "nearest" });
+    if (target?.id === "net-error") { trouble = performance.now(); target.scrollIntoView({ block: "nearest" }); }
     document.title = ($("err-sum") ? "Error: " : "") + document.title.replace(/^Error: /, "");
     count();
   });
   document.addEventListener("htmx:after:settle", count);
 
-  // A request that got no answer says so at the top; the next answer takes it away.
+  // A request that got no answer says so at the top; the answer to a later request takes it away.
+  let trouble = 0;
+  document.addEventListener("htmx:config:request", (event) => { event.detail.ctx.askedAt = performance.now(); });
   document.addEventListener("htmx:error", (event) => {
     if (!event.detail.ctx?.request || event.detail.ctx.response) return;
     const words = $("net-error-text"), box = $("net-error");
     if (!words || !box) return;
+    trouble = performance.now();
     box.replaceChildren(words.content.cloneNode(true));
     box.scrollIntoView({ block: "nearest" });
   });
   document.addEventListener("htmx:after:request", (event) => {
-    if (event.detail.ctx?.response?.status < 500) $("net-error")?.replaceChildren();
+    if (event.detail.ctx?.response?.status < 500 && event.detail.ctx.askedAt > trouble) $("net-error")?.replaceChildren();
   });
 
   const start = () => { all("dialog.drawer[open]").forEach(show); count(); };

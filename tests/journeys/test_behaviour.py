@@ -302,6 +302,7 @@ def test_a_request_that_does_not_arrive_says_so_and_keeps_the_form(open_store: O
     page = open_store()
     steps.fill_general(page)
     page.locator("#client_secret").fill(SECRET)
+    page.wait_for_load_state("networkidle")  # the checks of the fields just left have their answers
     page.context.set_offline(True)
     page.locator("#save-btn").click()
     expect(page.locator("#net-error")).to_contain_text("That request did not reach the server")
