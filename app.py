@@ -90,7 +90,7 @@ def _bind_extensions(app: Flask) -> None:
             "serving plain http beyond this machine, as STOREPOST_ALLOW_PLAIN_HTTP asks"
         )
     if proxies := app.config.get("PROXY_COUNT", 0):
-        # Flask's own documented way.
+        # Flask documents this very assignment; its types call wsgi_app a method.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
     db.init_app(app)
     # SQLite changes a table by copying it; 0002 and later need batch mode, and see migrations/env.py for foreign keys.

@@ -39,7 +39,7 @@ def hash_token(token: str) -> str:
 class StoredSession(CallbackDict[str, Any], SessionMixin):
     def __init__(self, data: dict[str, Any] | None = None, token: str | None = None, *, stale: bool = False):
         def on_change(session: CallbackDict[str, Any]) -> None:
-            session.modified = True  # type: ignore[attr-defined]
+            session.modified = True  # type: ignore[attr-defined]  # it is always ours
 
         super().__init__(data or {}, on_change)
         self.token = token

@@ -61,7 +61,7 @@ def requires(permission: Permission) -> Callable[[View], View]:
                 abort(403)
             return view(*args, **kwargs)
 
-        gated.access = str(permission)  # type: ignore[attr-defined]
+        gated.access = str(permission)  # type: ignore[attr-defined]  # as above
         return gated
 
     return mark
@@ -74,7 +74,7 @@ def signed_in(view: View) -> View:
     def gated(*args: Any, **kwargs: Any) -> Any:
         return view(*args, **kwargs) if current_user.is_authenticated else ask_to_sign_in()
 
-    gated.access = "signed in"  # type: ignore[attr-defined]
+    gated.access = "signed in"  # type: ignore[attr-defined]  # as above
     return gated
 
 
@@ -91,7 +91,7 @@ def for_store(permission: Permission) -> Callable[[View], View]:
                 return ask_to_sign_in()
             return view(*args, store=load_store(store_id, permission), **kwargs)
 
-        gated.access = f"store: {permission}"  # type: ignore[attr-defined]
+        gated.access = f"store: {permission}"  # type: ignore[attr-defined]  # as above
         return gated
 
     return mark

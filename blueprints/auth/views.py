@@ -114,7 +114,7 @@ def sign_out() -> Response:
     audit.record(actor(), "signed_out")
     logout_user()
     session.clear()
-    session.renew()  # type: ignore[attr-defined]
+    session.renew()  # type: ignore[attr-defined]  # our StoredSession
     db.session.commit()
     return see_other(url_for("auth.sign_in"))
 
