@@ -9,10 +9,11 @@ Sources: RFC 5321, 3207 (STARTTLS), 4954 (AUTH), 7628 (OAUTHBEARER), security.md
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mail import sasl, smtp_faults
-from mail.errors import SettingsWrong, Stage
+from mail.errors import MailError, SettingsWrong, Stage
 from mail.smtp_lines import Wire
 from mail.smtp_records import (
     BearerLogin,
@@ -23,11 +24,13 @@ from mail.smtp_records import (
     PasswordLogin,
     RecipientResult,
     SendResult,
+    Sent,
     SMTPReply,
     Timeouts,
 )
 from mail.smtp_session import Session
 from mail.smtp_transfer import Transfer
+from mail.smtp_window import send_in_window
 from mail.wire_names import ascii_domain
 from security.outbound import Address, Door
 
@@ -36,11 +39,13 @@ __all__ = [
     "Conversation",
     "Encryption",
     "Endpoint",
+    "Envelope",
     "Observer",
     "PasswordLogin",
     "RecipientResult",
     "SMTPReply",
     "SendResult",
+    "Sent",
     "Timeouts",
 ]
 
@@ -142,15 +147,19 @@ class Conversation:
         content: bytes,
         *,
         before_commit: Callable[[], bool] | None = None,
+        envelope_id: str = "",
     ) -> SendResult:
         """Hand over one message and return every recipient's result, the final reply and the queue id.
+
+        Where the server offers PIPELINING and CHUNKING, that takes one round trip.
 
         Args:
             sender: envelope sender; an empty string for none.
             recipients: envelope recipients, each of whom gets a result, in this order.
             content: the message with CRLF line ends only; dots are doubled here.
             before_commit: asked right before the bytes after which the server may deliver. False withdraws the
-                message; the connection is dropped then, because nothing else takes back a started DATA.
+                message; the connection is dropped when a DATA had begun, because nothing else takes that back.
+            envelope_id: our name for the message, for bounces.
 
         Raises:
             Refused: this message, or every one of its recipients, for good (`.results` holds the recipients').
@@ -159,13 +168,53 @@ class Conversation:
             Uncertain: the connection ended after the committing bytes.
             Withdrawn: `before_commit` said no.
 
-        Source: RFC 5321 3.3 and 4.2, RFC 1870, RFC 6531.
+        Source: RFC 5321 3.3 and 4.2, RFC 1870, RFC 2920, RFC 3030, RFC 6531.
         """
         if not self._is_fresh:
             self._session.begin_attempt()
         self._is_fresh = False
-        envelope = Envelope(sender, tuple(recipients), content, before_commit)
+        envelope = Envelope(sender, tuple(recipients), content, before_commit, envelope_id)
         return Transfer(self._session, envelope).run()
+
+    def send_all(self, envelopes: Iterable[Envelope], *, window: int = 1) -> Iterator[Sent]:
+        """Hand over messages one after another and yield what became of each, in their order.
+
+        Takes the next envelope only when there is room for it, and none any more once the connection has ended
+        (`is_open` tells). An error is yielded, not raised; the errors are those of `send`.
+
+        Args:
+            window: how many may be in flight, where the server offers PIPELINING and CHUNKING; else one. A crash may
+                double every message in flight.
+
+        Source: RFC 2920 3.1, RFC 3030 4.2.
+        """
+        self._is_fresh = False
+        return send_in_window(self._session, envelopes, window)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the server's last answer."""
+        return time.monotonic() - self._session.last_used_at
+
+    def is_usable(self, *, ask_after_s: float = 5.0) -> bool:
+        """Tell whether a kept connection still lives: by a look at the socket, and after some idle time by asking.
+
+        A server that gave us up has said so or hung up, which can be seen without a round trip; a firewall that
+        forgot the connection can only be found out by asking. False leaves it closed.
+        """
+        wire = self._session.wire
+        if wire is None:
+            return False
+        if wire.is_disturbed():
+            self._session.abort()
+            return False
+        if self.idle_s > ask_after_s:
+            try:
+                self.reset()
+            except MailError:
+                self._session.abort()
+                return False
+        return True
 
     def reset(self) -> None:
         """Clear what was begun, and learn on the way whether a kept connection still lives.

@@ -7,6 +7,7 @@ sets no limit on the lines of a reply. Here the clock starts with the command an
 
 import contextlib
 import re
+import select
 import socket
 import ssl
 import time
@@ -85,6 +86,15 @@ class Wire:
             return bool(self._sock.recv(1, socket.MSG_PEEK))
         except (BlockingIOError, InterruptedError):
             return False
+
+    def is_disturbed(self) -> bool:
+        """True when something came in, or the other side hung up, while nothing was asked."""
+        if self._buffer or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
+            return True
+        # Not select(), which knows no descriptor above 1,023.
+        watch = select.poll()
+        watch.register(self._sock, select.POLLIN)
+        return bool(watch.poll(0))
 
     def write(self, data: bytes, deadline: float) -> None:
         """Hand all of `data` to the network before `deadline`.

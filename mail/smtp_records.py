@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mail.errors import Stage
+from mail.errors import MailError, Stage
 from security.secret import Secret
 
 # Told of every step as it begins and as it succeeds: (stage, "started" | "done", facts). Facts are plain JSON values.
@@ -141,9 +141,25 @@ class SendResult:
 
 @dataclass(frozen=True)
 class Envelope:
-    """One message as it is handed over. `content` has CRLF line ends only."""
+    """One message as it is handed over.
+
+    Attributes:
+        content: with CRLF line ends only.
+        before_commit: asked right before the bytes after which the server may deliver; False withdraws the message.
+        envelope_id: our name for it, which a bounce repeats where the server can (DSN, RFC 3461 4.4).
+    """
 
     sender: str
     recipients: tuple[str, ...]
     content: bytes = field(repr=False)
     before_commit: Callable[[], bool] | None = None
+    envelope_id: str = ""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of one of several messages: a result or an error, never both."""
+
+    envelope: Envelope
+    result: SendResult | None = None
+    error: MailError | None = None

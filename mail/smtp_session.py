@@ -22,6 +22,8 @@ class Session:
         capabilities: what the last EHLO offered: upper-case keyword to its parameters.
         secrets: strings never to appear in an error; grows with each sign-in.
         by_token: whether the sign-in used a grant.
+        farewell: the 421 with which the server ended the connection, None while it has not.
+        has_others_out: whether answers to other transactions are still to come after the current one's.
     """
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts, observe: Observer | None) -> None:
@@ -31,6 +33,9 @@ class Session:
         self.capabilities: dict[str, str] = {}
         self.secrets: tuple[str, ...] = ()
         self.by_token = True
+        self.farewell: SMTPReply | None = None
+        self.has_others_out = False
+        self.last_used_at = time.monotonic()
         self._observe = observe
         self._attempt_ends = 0.0
 
@@ -78,9 +83,17 @@ class Session:
             wire.write(line + b"\r\n", deadline)
             return self.heed(wire.read_reply(deadline))
 
+    def next_reply(self, stage: Stage, wait_s: float | None = None) -> SMTPReply:
+        """Return the reply to the oldest command that has none yet, within `wait_s` or the time of one command."""
+        with self.during(stage):
+            wire = self.live_wire(stage)
+            return self.heed(wire.read_reply(self.deadline(self.timeouts.command_s if wait_s is None else wait_s)))
+
     def heed(self, reply: SMTPReply) -> SMTPReply:
         """Return the reply; after a 421 the server hangs up, so we do first (RFC 5321 3.8)."""
+        self.last_used_at = time.monotonic()
         if reply.code == 421:
+            self.farewell = reply
             self.abort()
         return reply
 

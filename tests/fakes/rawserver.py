@@ -57,6 +57,20 @@ class Peer:
         self._dialogue += [f"C: <message, {len(message)} bytes>", "C: ."]
         return message
 
+    def hear_bytes(self, count: int) -> bytes:
+        """Return the next `count` bytes."""
+        while len(self._buffer) < count:
+            self._more()
+        data, self._buffer = self._buffer[:count], self._buffer[count:]
+        self._dialogue.append(f"C: <{count} bytes>")
+        return data
+
+    def hear_chunk(self) -> bytes:
+        """Hear a BDAT command and return its bytes (RFC 3030 2)."""
+        words = self.hear().split()
+        assert words[0] == "BDAT"
+        return self.hear_bytes(int(words[1]))
+
     def ehlo(self, *extensions: str) -> None:
         """Hear EHLO and answer with these extensions."""
         assert self.hear().startswith("EHLO ")

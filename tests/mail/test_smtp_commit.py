@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mail.errors import Refused, Stage, TryLater, Uncertain, Withdrawn
 from mail.smtp import Conversation, Encryption, SMTPReply, Timeouts
-from mail.smtp_transfer import dot_stuffed, queue_id
+from mail.smtp_envelope import dot_stuffed
+from mail.smtp_transfer import queue_id
 from tests.fakes.mta import MTA
 from tests.fakes.rawserver import Peer, RawServer
 from tests.mail.conftest import MESSAGE
