@@ -120,6 +120,24 @@ def _ports(environment: _Environment, name: str, default: str) -> frozenset[int]
     return frozenset(int(word) for word in words)
 
 
+def _dns_servers(environment: _Environment) -> tuple[tuple[str, int], ...]:
+    found = []
+    for word in environment.words("DNS_SERVERS"):
+        try:
+            parts = urlsplit(f"//{word}" if "[" in word or word.count(":") < 2 else f"//[{word}]")
+            address = str(ipaddress.ip_address(parts.hostname or ""))
+            port = 53 if parts.port is None else parts.port
+            if not port or parts.path or "@" in word:
+                raise ValueError(word)
+            found.append((address, port))
+        except ValueError:
+            raise ConfigError(
+                "STOREPOST_DNS_SERVERS must be addresses of name servers, like 9.9.9.9 or [2620:fe::fe]:53, "
+                f"not “{word}”."
+            ) from None
+    return tuple(found)
+
+
 def database_url(variables: Mapping[str, str] | None = None) -> str:
     """The database alone, for the one command that runs before there are keys."""
     return _database_url(_Environment(os.environ if variables is None else variables))
@@ -156,6 +174,8 @@ def load(variables: Mapping[str, str] | None = None) -> dict[str, object]:
         "CA_FILE": environment.get("CA_FILE") or None,
         "TOKEN_PROXY": environment.get("TOKEN_PROXY") or None,
         "IMPLICIT_TLS_PORTS": _ports(environment, "IMPLICIT_TLS_PORTS", "465,2465"),
+        "SMTP_WINDOW": environment.number("SMTP_WINDOW", 4, 1, 50),
+        "DNS_SERVERS": _dns_servers(environment),
         "SANDBOX_WEB_URL": environment.get("SANDBOX_WEB_URL"),
         "SANDBOX_TOKEN_URL": environment.get("SANDBOX_TOKEN_URL"),
         "SANDBOX_SMTP_PORT": environment.number("SANDBOX_SMTP_PORT", 8587, 1, 65535),

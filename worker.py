@@ -11,7 +11,7 @@ import queue
 import signal
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,8 +21,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from extensions import db
 from mail import delivery, outbox
+from mail.conversation_pool import ConversationPool
 from mail.equipment import Equipment
-from mail.outbox import ClaimedMessage, Outcome
+from mail.outbox import ClaimedMessage, MessageStatus, Outcome
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -35,6 +36,10 @@ SWEEP_EVERY_S = 5.0
 STOP_WITHIN_S = 25.0
 # No store may take all threads: its server may hang.
 PER_STORE = 3
+# Messages that follow each other on one conversation before other stores get their turn.
+BATCH = 20
+# From here on a store's messages go several at a time: every one in flight is one that a crash may double.
+LONG_BACKLOG = 100
 _AWAY_FIRST_S, _AWAY_LONGEST_S = 0.5, 10.0
 
 
@@ -57,7 +62,10 @@ class Worker:
         self._app = app
         self._equipment: Equipment = app.extensions["storepost"]
         self._threads = threads
-        self._jobs: queue.SimpleQueue[ClaimedMessage | None] = queue.SimpleQueue()
+        self._window: int = app.config["SMTP_WINDOW"]
+        self._pool = ConversationPool()
+        self._jobs: queue.SimpleQueue[list[ClaimedMessage] | None] = queue.SimpleQueue()
+        self._jobs_of: Counter[int] = Counter()
         self._in_hand: dict[str, ClaimedMessage] = {}
         self._lock = threading.Lock()
         self._one_done = threading.Event()
@@ -81,6 +89,7 @@ class Worker:
                 thread.join(max(0.0, ends - time.monotonic()))
             finished.set()
             renewer.join(1)
+            self._pool.close_all()
             left = len(self._in_hand)
             logger.info("worker stopped, %d messages left to their leases", left)
 
@@ -94,6 +103,7 @@ class Worker:
                 if time.monotonic() >= next_sweep:
                     outbox.sweep()
                     next_sweep = time.monotonic() + SWEEP_EVERY_S
+                self._pool.close_idle()
                 was_idle = not self._in_hand
                 claimed = self._claim()
                 away_s = 0.0
@@ -112,9 +122,8 @@ class Worker:
 
     def _claim(self) -> int:
         with self._lock:
-            free = self._threads - len(self._in_hand)
-            per_store = Counter(one.store_id for one in self._in_hand.values())
-        busy = {store_id for store_id, count in per_store.items() if count >= PER_STORE}
+            free = self._threads - self._jobs_of.total()
+            busy = {store_id for store_id, jobs in self._jobs_of.items() if jobs >= PER_STORE}
         if free < 1 or not outbox.has_due():
             return 0
         # One at a time while stores compete, so that the limit per store holds within a batch too.
@@ -123,46 +132,78 @@ class Worker:
             claimed = outbox.claim(limit=1, skip_stores=busy)
             if not claimed:
                 break
-            message = claimed[0]
+            store_id = claimed[0].store_id
+            claimed += self._more_of(claimed[0])
             with self._lock:
-                self._in_hand[message.uid] = message
-            per_store[message.store_id] += 1
-            if per_store[message.store_id] >= PER_STORE:
-                busy.add(message.store_id)
-            self._jobs.put(message)
+                self._in_hand |= {message.uid: message for message in claimed}
+                self._jobs_of[store_id] += 1
+                if self._jobs_of[store_id] >= PER_STORE:
+                    busy.add(store_id)
+            self._jobs.put(claimed)
             taken += 1
         return taken
+
+    def _more_of(self, first: ClaimedMessage) -> list[ClaimedMessage]:
+        """Claim what shall follow the first message on the same conversation: a share of what the store has waiting.
+
+        A message whose worker was lost goes alone, and so takes nobody along when it does it again.
+        """
+        if first.claims > 1:
+            return []
+        share = outbox.backlog(first.store_id, at_most=BATCH * PER_STORE) // PER_STORE
+        return outbox.claim(limit=share, store_id=first.store_id, only_first_claims=True) if share else []
 
     # Doing it ------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while (message := self._jobs.get()) is not None:
+        while (batch := self._jobs.get()) is not None:
             try:
                 with self._app.app_context():
-                    self._deliver(message)
+                    self._deliver(batch)
             except Exception:
-                # The outermost net: the lease runs out, the message comes back, five times and it is parked.
-                logger.exception("delivery of %s broke", message.uid, extra={"message_uid": message.uid})
+                # The outermost net: the leases run out, the messages come back, one by one, five times at most.
+                logger.exception("delivery broke", extra={"message_uids": [message.uid for message in batch]})
             finally:
                 with self._lock:
-                    self._in_hand.pop(message.uid, None)
+                    for message in batch:
+                        self._in_hand.pop(message.uid, None)
+                    self._jobs_of[batch[0].store_id] -= 1
+                    self._jobs_of += Counter()  # drops the zeros
                 self._one_done.set()
 
-    def _deliver(self, message: ClaimedMessage) -> None:
+    def _deliver(self, batch: list[ClaimedMessage]) -> None:
+        waiting = deque(batch)
+
+        def in_turn() -> Iterator[ClaimedMessage]:
+            while waiting and not self.stopping.is_set():
+                yield waiting.popleft()
+
+        window = self._window if len(batch) > 1 and self._is_long(batch[0].store_id) else 1
         started = time.monotonic()
-        outcome = delivery.deliver(message, equipment=self._equipment)
-        written = self._write_down(message, outcome)
-        facts: dict[str, Any] = {
-            "message_uid": message.uid,
-            "store_id": message.store_id,
-            "outcome": outcome.status.value,
-            "code": outcome.code,
-            "reply_code": outcome.reply_code,
-            "hold_reason": outcome.hold_reason.value if outcome.hold_reason else None,
-            "duration_ms": round((time.monotonic() - started) * 1000),
-        }
-        words = "%s %s" if written else "%s %s, but the claim was lost"
-        logger.info(words, outcome.status.value, message.uid, extra=facts)
+        for message, outcome in delivery.deliver_all(
+            in_turn(), equipment=self._equipment, pool=self._pool, window=window
+        ):
+            written = self._write_down(message, outcome)
+            with self._lock:
+                self._in_hand.pop(message.uid, None)
+            facts: dict[str, Any] = {
+                "message_uid": message.uid,
+                "store_id": message.store_id,
+                "outcome": outcome.status.value,
+                "code": outcome.code,
+                "reply_code": outcome.reply_code,
+                "hold_reason": outcome.hold_reason.value if outcome.hold_reason else None,
+                "duration_ms": round((time.monotonic() - started) * 1000),
+            }
+            words = "%s %s" if written else "%s %s, but the claim was lost"
+            logger.info(words, outcome.status.value, message.uid, extra=facts)
+            started = time.monotonic()
+        for message in waiting:
+            # Told to stop: what was not begun is free again at once, for whoever goes on.
+            self._write_down(message, Outcome(MessageStatus.QUEUED))
+
+    def _is_long(self, store_id: int) -> bool:
+        return self._window > 1 and outbox.backlog(store_id, at_most=LONG_BACKLOG) >= LONG_BACKLOG
 
     def _write_down(self, message: ClaimedMessage, outcome: Outcome) -> bool:
         """Write the outcome, however long the database is away: the message itself is never sent again for that."""

@@ -1,4 +1,4 @@
-"""One message on its way: settings, token, bytes, conversation, outcome. The test send passes through here too.
+"""Messages on their way: settings, token, bytes, conversation, outcome. The test send passes through here too.
 
 Three acts, as everywhere in this house: the claim was committed before; here the network is used with no transaction
 open; the outcome is written afterwards by `outbox.finish`, only if the claim is still ours.
@@ -6,11 +6,11 @@ open; the outcome is written afterwards by `outbox.finish`, only if the claim is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import joinedload
@@ -19,34 +19,30 @@ from extensions import db
 from mail import compose, outbox_content, outbox_work, outcomes, token_lease
 from mail import settings as email_settings
 from mail.compose import Draft, Sender
+from mail.conversation_pool import ConversationPool
 from mail.equipment import Equipment
 from mail.errors import MailError, Stage, Withdrawn
 from mail.outbox import CONTENT_UNREADABLE, ClaimedMessage
-from mail.outbox_content import Content, Pair
+from mail.outbox_content import Content
 from mail.outcomes import Outcome, Waiting
 from mail.settings import Route, SettingsIncomplete
-from mail.smtp import BearerLogin, Conversation, Observer, PasswordLogin, SendResult, Timeouts
-from mail.tokens import AccessToken, access_token_for
+from mail.signing_in import TokenSource, signed_in
+from mail.smtp import Envelope, Observer, SendResult, Timeouts
+from mail.tokens import access_token_for
 from models.connection import Connection, Health
 from models.database import reading
 from models.email_settings import EmailSettings
 from models.outbox import HoldReason, MessageStatus, RecipientKind, RecipientStatus
-from security.secret import Secret
 from security.vault import Unreadable
+
+__all__ = ["AUTO_SUBMITTED", "TokenSource", "deliver", "deliver_all", "send_through", "signed_in"]
 
 # RFC 3834 5: these mails come from a program, so that no holiday responder answers them.
 AUTO_SUBMITTED = "auto-generated"
-_AUTH_REFUSED = 535
 _HEALTH_OF = {
     HoldReason.NEEDS_REAUTHORIZATION: Health.NEEDS_REAUTHORIZATION,
     HoldReason.SETTINGS_WRONG: Health.SETTINGS_WRONG,
 }
-
-
-class TokenSource(Protocol):
-    """Where the access token of a conversation comes from: `tokens.access_token_for`, or a test's own."""
-
-    def __call__(self, *, renew: bool = False, rejected: Secret | None = None) -> AccessToken: ...
 
 
 # One conversation -------------------------------------------------------------------------------------------------
@@ -81,110 +77,10 @@ def send_through(
         )
 
 
-@contextmanager
-def signed_in(
-    route: Route,
-    *,
-    token: TokenSource | None = None,
-    equipment: Equipment,
-    observe: Observer | None = None,
-    timeouts: Timeouts | None = None,
-) -> Iterator[Conversation]:
-    """Give a conversation that has signed in, and close it at the end.
-
-    A refused token that came from the cache is renewed once and tried once more, on a new connection: a token can
-    end before its time when a password or a policy changes. Source: security.md 54.
-
-    Raises:
-        MailError: as `Conversation.open`, `Conversation.authenticate` and `tokens.access_token_for`.
-    """
-    attempt = _Attempt(route, token, equipment, observe, _timeouts_for(route, timeouts or equipment.timeouts))
-    conversation = attempt.sign_in()
-    try:
-        yield conversation
-    finally:
-        conversation.close()
-
-
-@dataclass
-class _Attempt:
-    """The way to a signed-in conversation."""
-
-    route: Route
-    token: TokenSource | None
-    equipment: Equipment
-    observe: Observer | None
-    timeouts: Timeouts
-
-    def sign_in(self) -> Conversation:
-        conversation = self._open()
-        try:
-            if self.route.password_login is not None:
-                conversation.authenticate(self.route.password_login)
-                return conversation
-            if self.token is None:
-                return conversation
-            token = self._fetch_token()
-            try:
-                conversation.authenticate(self._login(token))
-                return conversation
-            except MailError as refusal:
-                if refusal.reply_code != _AUTH_REFUSED or token.fresh:
-                    raise
-                conversation.close()
-                renewed = self._fetch_token(rejected=token.value)
-                if renewed.value == token.value:
-                    raise
-            conversation = self._open()
-            conversation.authenticate(self._login(renewed))
-            return conversation
-        except BaseException:
-            conversation.close()
-            raise
-
-    def _open(self) -> Conversation:
-        conversation = Conversation(
-            self.route.endpoint, door=self.equipment.door, timeouts=self.timeouts, observe=self.observe
-        )
-        try:
-            conversation.open()
-        except BaseException:
-            conversation.close()
-            raise
-        return conversation
-
-    def _login(self, token: AccessToken) -> BearerLogin | PasswordLogin:
-        return BearerLogin(self.route.bearer_user, token.value, self.route.mechanism)
-
-    def _fetch_token(self, *, rejected: Secret | None = None) -> AccessToken:
-        assert self.token is not None
-        self._tell("started")
-        token = self.token(renew=True, rejected=rejected) if rejected else self.token()
-        self._tell(
-            "done",
-            scope=token.scope,
-            expires_at=token.expires_at.isoformat(timespec="seconds"),
-            fresh=token.fresh,
-            rotated=token.rotated,
-        )
-        return token
-
-    def _tell(self, event: str, **facts: object) -> None:
-        if self.observe is not None:
-            self.observe(Stage.TOKEN, event, facts)
-
-
-def _timeouts_for(route: Route, timeouts: Timeouts) -> Timeouts:
-    """The custom field `timeout_seconds` names how long one command may take."""
-    if route.timeout_s is None:
-        return timeouts
-    return replace(timeouts, command_s=route.timeout_s, connect_s=min(timeouts.connect_s, route.timeout_s))
-
-
 # One message of the outbox ------------------------------------------------------------------------------------------
 
 
-def deliver(claimed: ClaimedMessage, *, equipment: Equipment) -> Outcome:
+def deliver(claimed: ClaimedMessage, *, equipment: Equipment, pool: ConversationPool | None = None) -> Outcome:
     """Try once to deliver a claimed message, and return what came of it for `outbox.finish`.
 
     Ends the caller's transaction; uses short ones of its own. A message whose earlier attempt ended uncertain goes out
@@ -193,19 +89,70 @@ def deliver(claimed: ClaimedMessage, *, equipment: Equipment) -> Outcome:
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database is away; the claim runs out by itself.
     """
-    job = _prepare(claimed, equipment)
-    if isinstance(job, Outcome):
-        return job
-    try:
-        outcome = job.run()
-    except Withdrawn:
-        outcome = _withdrawn(claimed, job.route)
-    except Unreadable as trouble:
-        outcome = outcomes.held(HoldReason.UNREADABLE, code="secret_unreadable", detail=str(trouble))
-    except MailError as error:
-        outcome = outcomes.of_error(error, job.waiting, attempts=claimed.attempts, somebody_has_it=job.somebody_has_it)
-    _note_health(job, outcome)
-    return replace(outcome, method=job.route.method.value, host=job.route.endpoint.host)
+    ((_, outcome),) = deliver_all([claimed], equipment=equipment, pool=pool)
+    return outcome
+
+
+def deliver_all(
+    claimed: Iterable[ClaimedMessage],
+    *,
+    equipment: Equipment,
+    pool: ConversationPool | None = None,
+    window: int = 1,
+) -> Iterator[tuple[ClaimedMessage, Outcome]]:
+    """Try once to deliver each of these messages of one store, and yield what came of it, in their order.
+
+    They share a conversation as long as their settings are the same; settings are read for each of them, so a change
+    counts from the next message on. A message is taken from `claimed` only when it is its turn. Transactions and
+    errors are those of `deliver`.
+
+    Args:
+        pool: where conversations come from and go to; without one, they are closed at the end.
+        window: messages in flight at a time where the server can; every one of them is one that a crash may double.
+    """
+    line = _Line(iter(claimed), equipment)
+    while (job := line.first()) is not None:
+        if isinstance(job, _Ended):
+            line.take()
+            yield job.claimed, job.outcome
+            continue
+        yield from _deliver_run(line, job.route, equipment, pool, window)
+
+
+def _deliver_run(
+    line: _Line, route: Route, equipment: Equipment, pool: ConversationPool | None, window: int
+) -> Iterator[tuple[ClaimedMessage, Outcome]]:
+    """Deliver the messages at the head of the line that go this way, over one conversation."""
+    in_flight: deque[_Job] = deque()
+
+    def envelopes() -> Iterator[Envelope]:
+        while isinstance(job := line.first(), _Job) and job.route == route:
+            line.take()
+            in_flight.append(job)
+            yield job.envelope()
+
+    connection_id = route.connection_id
+    token = partial(access_token_for, connection_id, equipment=equipment) if connection_id else None
+    with ExitStack() as stack:
+        try:
+            conversation = stack.enter_context(signed_in(route, token=token, equipment=equipment, pool=pool))
+        except (MailError, Unreadable) as trouble:
+            # It is the same for all who would go this way, and a server that is away is not asked by each of them.
+            for _ in envelopes():
+                job = in_flight.popleft()
+                yield job.claimed, job.outcome_of(trouble)
+            return
+        for sent in conversation.send_all(envelopes(), window=window):
+            job = in_flight.popleft()
+            yield job.claimed, job.outcome_of(sent.error or sent.result)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A message with an outcome before the network was touched."""
+
+    claimed: ClaimedMessage
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
@@ -215,33 +162,38 @@ class _Job:
     claimed: ClaimedMessage
     route: Route
     sender: Sender
-    content: Content
-    extra_headers: tuple[Pair, ...]
+    content: bytes = field(repr=False)
     waiting: tuple[Waiting, ...]
     somebody_has_it: bool
     is_healthy: bool
-    equipment: Equipment
 
-    def run(self) -> Outcome:
-        draft = _draft_of(self.claimed, self.content)
-        content = compose.compose(draft, self.sender, extra_headers=self.extra_headers)
-        if self.extra_headers != self.content.sent_headers:
-            outbox_content.keep_sent_headers(self.claimed, self.extra_headers, equipment=self.equipment)
-        db.session.remove()
-        connection_id = self.route.connection_id
-        token = partial(access_token_for, connection_id, equipment=self.equipment) if connection_id else None
-        result = send_through(
-            self.route,
-            content,
-            [one.address for one in self.waiting],
-            sender=self.sender.address,
-            token=token,
-            equipment=self.equipment,
-            before_commit=self._may_commit,
+    def envelope(self) -> Envelope:
+        return Envelope(
+            self.sender.address,
+            tuple(one.address for one in self.waiting),
+            self.content,
+            self._may_commit,
+            envelope_id=self.claimed.uid,
         )
-        return outcomes.of_success(
-            result, self.waiting, attempts=self.claimed.attempts, somebody_has_it=self.somebody_has_it
-        )
+
+    def outcome_of(self, came: SendResult | Exception | None) -> Outcome:
+        """What a result or an error makes of the message; notes on the connection what the sign-in taught."""
+        outcome = self._judge(came)
+        _note_health(self, outcome)
+        return replace(outcome, method=self.route.method.value, host=self.route.endpoint.host)
+
+    def _judge(self, came: SendResult | Exception | None) -> Outcome:
+        attempts, somebody_has_it = self.claimed.attempts, self.somebody_has_it
+        match came:
+            case SendResult():
+                return outcomes.of_success(came, self.waiting, attempts=attempts, somebody_has_it=somebody_has_it)
+            case Withdrawn():
+                return _withdrawn(self.claimed, self.route)
+            case MailError():
+                return outcomes.of_error(came, self.waiting, attempts=attempts, somebody_has_it=somebody_has_it)
+            case Unreadable():
+                return outcomes.held(HoldReason.UNREADABLE, code="secret_unreadable", detail=str(came))
+        raise TypeError(f"neither result nor error: {came!r}")
 
     def _may_commit(self) -> bool:
         return outbox_work.mark_committing(
@@ -250,6 +202,25 @@ class _Job:
             sender_name=self.sender.name,
             sender_address=self.sender.address,
         )
+
+
+class _Line:
+    """The messages still to be tried. The first one is prepared when it is looked at, and not before."""
+
+    def __init__(self, claimed: Iterator[ClaimedMessage], equipment: Equipment) -> None:
+        self._claimed = claimed
+        self._equipment = equipment
+        self._first: _Job | _Ended | None = None
+
+    def first(self) -> _Job | _Ended | None:
+        if self._first is None and (claimed := next(self._claimed, None)) is not None:
+            found = _prepare(claimed, self._equipment)
+            self._first = _Ended(claimed, found) if isinstance(found, Outcome) else found
+            db.session.remove()
+        return self._first
+
+    def take(self) -> None:
+        self._first = None
 
 
 def _prepare(claimed: ClaimedMessage, equipment: Equipment) -> _Job | Outcome:
@@ -267,17 +238,15 @@ def _prepare(claimed: ClaimedMessage, equipment: Equipment) -> _Job | Outcome:
         # Everybody has an answer already; only the result got lost on the way.
         return Outcome(MessageStatus.SENT if somebody_has_it else MessageStatus.FAILED)
     goes_as_before = claimed.committing_at is not None and claimed.sender_address
-    return _Job(
-        claimed=claimed,
-        route=route,
-        sender=Sender(claimed.sender_name, claimed.sender_address) if goes_as_before else route.sender,
-        content=content,
-        extra_headers=content.sent_headers if goes_as_before else tuple(route.headers),
-        waiting=waiting,
-        somebody_has_it=somebody_has_it,
-        is_healthy=is_healthy,
-        equipment=equipment,
-    )
+    sender = Sender(claimed.sender_name, claimed.sender_address) if goes_as_before else route.sender
+    extra_headers = content.sent_headers if goes_as_before else tuple(route.headers)
+    try:
+        composed = compose.compose(_draft_of(claimed, content), sender, extra_headers=extra_headers)
+    except MailError as error:
+        return outcomes.of_error(error, waiting, attempts=claimed.attempts, somebody_has_it=somebody_has_it)
+    if extra_headers != content.sent_headers:
+        outbox_content.keep_sent_headers(claimed, extra_headers, equipment=equipment)
+    return _Job(claimed, route, sender, composed, waiting, somebody_has_it, is_healthy)
 
 
 def _route_of(store_id: int, equipment: Equipment) -> tuple[Route, bool] | Outcome:

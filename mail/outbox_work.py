@@ -45,6 +45,7 @@ class ClaimedMessage:
         attempts: attempts before this one that counted against the retry limit.
         committing_at: when bytes of an earlier attempt may have reached the server without an answer; such a message
             goes out with the same bytes and the same sender again.
+        claims: claims without an outcome, this one included; more than one: a worker was lost with it.
     """
 
     id: int
@@ -58,6 +59,7 @@ class ClaimedMessage:
     committing_at: datetime | None
     sender_name: str
     sender_address: str
+    claims: int = 1
 
 
 def has_due() -> bool:
@@ -74,24 +76,36 @@ def _is_due() -> tuple[ColumnElement[bool], ...]:
     return c.status.in_(DUE_STATES), c.due_at <= clock.now(), in_time
 
 
-def claim(*, limit: int, store_id: int | None = None, skip_stores: Collection[int] = ()) -> list[ClaimedMessage]:
+def backlog(store_id: int, *, at_most: int) -> int:
+    """Return how many messages of a store are due, counted up to `at_most`; leaves no transaction open."""
+    with reading():
+        due = select(messages.c.id).where(messages.c.store_id == store_id, *_is_due()).limit(at_most).subquery()
+        count = db.session.scalar(select(func.count()).select_from(due)) or 0
+        db.session.rollback()
+    return count
+
+
+def claim(
+    *, limit: int, store_id: int | None = None, skip_stores: Collection[int] = (), only_first_claims: bool = False
+) -> list[ClaimedMessage]:
     """Take up to `limit` due messages, most urgent and then oldest first, and commit.
 
     Args:
         skip_stores: stores that this worker is busy enough with.
+        only_first_claims: leave out what a worker was lost with.
     """
     c = messages.c
     due = (
         select(c.id)
-        .where(
-            c.status.in_(DUE_STATES), c.due_at <= clock.now(), or_(c.expires_at.is_(None), c.expires_at > clock.now())
-        )
+        .where(*_is_due())
         .order_by(c.priority, c.due_at, c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
     if store_id is not None:
         due = due.where(c.store_id == store_id)
+    if only_first_claims:
+        due = due.where(c.claims == 0)
     if skip_stores:
         due = due.where(c.store_id.not_in(skip_stores))
     lease = secrets.token_hex(16)
@@ -105,7 +119,7 @@ def claim(*, limit: int, store_id: int | None = None, skip_stores: Collection[in
         )
         .returning(
             c.id, c.uid, c.store_id, c.lease, c.attempts, c.message_id, c.date, c.subject,
-            c.committing_at, c.sender_name, c.sender_address, c.priority, c.due_at,
+            c.committing_at, c.sender_name, c.sender_address, c.claims, c.priority, c.due_at,
         )
     )  # fmt: skip
     rows = db.session.execute(taken).all()

@@ -228,15 +228,16 @@ class Conversation:
             self._session.abort()
             raise self._session.error(reply, stage=Stage.SENDER, code="reset_refused")
 
-    def close(self) -> None:
-        """Say goodbye and hang up, within seconds and without errors."""
+    def close(self, *, wait_s: float = _QUIT_S) -> None:
+        """Say goodbye and hang up, without errors; wait at most so long for the answer, with 0 not at all."""
         session = self._session
         if session.wire is not None:
             session.begin_attempt()
             with contextlib.suppress(*smtp_faults.FAULTS):
-                deadline = session.deadline(_QUIT_S)
+                deadline = session.deadline(wait_s or 0.1)
                 session.wire.write(b"QUIT\r\n", deadline)
-                session.wire.read_reply(deadline)
+                if wait_s:
+                    session.wire.read_reply(deadline)
         session.abort()
 
     # Opening ---------------------------------------------------------------------------------------------------------

@@ -104,7 +104,12 @@ def not_smtp(stage: Stage) -> SettingsWrong:
 
 def clean(text: str, secrets: Iterable[str] = ()) -> str:
     """Return text fit for errors, rows and pages: one line, cut, without the secrets of this conversation."""
-    return one_line(redact(text, secrets), limit=_DETAIL_CHARS)
+    return cut(redact(text, secrets))
+
+
+def cut(text: str) -> str:
+    """Return text without secrets as one line that is not too long."""
+    return one_line(text, limit=_DETAIL_CHARS)
 
 
 _NOT_SMTP = "SMTPConnectError: (-1, b'') The peer does not answer with SMTP; its words are left out."

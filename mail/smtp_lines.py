@@ -43,8 +43,16 @@ class Wire:
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
         self._buffer = bytearray()
+        self._take(sock)
+
+    def _take(self, sock: socket.socket) -> None:
+        # A socket with a timeout costs two more system calls for each read and write; this one waits by itself.
+        sock.setblocking(False)
+        self._sock = sock
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(sock, select.POLLIN)
+        self._writable.register(sock, select.POLLOUT)
 
     @property
     def is_encrypted(self) -> bool:
@@ -61,8 +69,9 @@ class Wire:
     def start_tls(self, context: ssl.SSLContext, host: str, deadline: float) -> None:
         """Encrypt from here on; certificate and SNI are checked against `host`, never an address."""
         self._sock.settimeout(_remaining(deadline))
-        self._sock = context.wrap_socket(self._sock, server_hostname=host)
         self._buffer.clear()
+        # In a handshake, Python's timeout is for all of its reads together.
+        self._take(context.wrap_socket(self._sock, server_hostname=host))
 
     def tls_facts(self) -> dict[str, Any]:
         """Return version, cipher, certificate subject and issuer, and its end as ISO 8601; empty when in clear."""
@@ -81,7 +90,6 @@ class Wire:
         """True when bytes wait that nobody asked for. Only meaningful before TLS."""
         if self._buffer:
             return True
-        self._sock.settimeout(0)
         try:
             return bool(self._sock.recv(1, socket.MSG_PEEK))
         except (BlockingIOError, InterruptedError):
@@ -91,10 +99,7 @@ class Wire:
         """True when something came in, or the other side hung up, while nothing was asked."""
         if self._buffer or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
             return True
-        # Not select(), which knows no descriptor above 1,023.
-        watch = select.poll()
-        watch.register(self._sock, select.POLLIN)
-        return bool(watch.poll(0))
+        return bool(self._readable.poll(0))
 
     def write(self, data: bytes, deadline: float) -> None:
         """Hand all of `data` to the network before `deadline`.
@@ -102,10 +107,14 @@ class Wire:
         `sendall` of a TLS socket starts its timeout anew for every part, hence the loop.
         """
         view = memoryview(data)
+        _remaining(deadline)
         while view:
-            self._sock.settimeout(_remaining(deadline))
-            sent = self._sock.send(view[:BLOCK_BYTES])
-            view = view[sent:]
+            try:
+                view = view[self._sock.send(view[:BLOCK_BYTES]) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                _wait(self._writable, deadline)
+            except ssl.SSLWantReadError:
+                _wait(self._readable, deadline)
 
     def read_reply(self, deadline: float) -> SMTPReply:
         """Return the next reply, all of its lines, read before `deadline`."""
@@ -129,14 +138,26 @@ class Wire:
         with contextlib.suppress(OSError):
             self._sock.close()
 
+    def _receive(self, deadline: float) -> bytes:
+        # What TLS has decrypted already no poll() tells of, so there the question comes second.
+        if not self.is_encrypted:
+            _wait(self._readable, deadline)
+        while True:
+            _remaining(deadline)
+            try:
+                return self._sock.recv(_RECEIVE_BYTES)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                _wait(self._readable, deadline)
+            except ssl.SSLWantWriteError:
+                _wait(self._writable, deadline)
+
     def _read_line(self, deadline: float) -> bytes:
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
             if searched > MAX_LINE_BYTES:
                 raise UnreadableReply("a line without end")
-            self._sock.settimeout(_remaining(deadline))
-            received = self._sock.recv(_RECEIVE_BYTES)
+            received = self._receive(deadline)
             if not received:
                 raise PeerClosed("Connection unexpectedly closed")
             self._buffer += received
@@ -145,6 +166,11 @@ class Wire:
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return line.removesuffix(b"\r")
+
+
+def _wait(poll: select.poll, deadline: float) -> None:
+    if not poll.poll(_remaining(deadline) * 1000):
+        raise TimeoutError("timed out")
 
 
 def _remaining(deadline: float) -> float:
@@ -157,6 +183,8 @@ def _remaining(deadline: float) -> float:
 def _visible(raw: bytes) -> str:
     """Text of a reply line: UTF-8 where it is, and nothing that could steer a terminal, a log or a page."""
     text = raw.decode("utf-8", "backslashreplace").replace("\t", " ")
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 

@@ -12,6 +12,7 @@ from mail import smtp_faults
 from mail.errors import MailError, Stage, TryLater
 from mail.smtp_lines import Wire
 from mail.smtp_records import Endpoint, Observer, SMTPReply, Timeouts
+from security.redact import Redactor
 
 
 class Session:
@@ -23,6 +24,7 @@ class Session:
         secrets: strings never to appear in an error; grows with each sign-in.
         by_token: whether the sign-in used a grant.
         farewell: the 421 with which the server ended the connection, None while it has not.
+        refusals: lasting refusals (5xx) so far; servers hang up on clients that collect them.
         has_others_out: whether answers to other transactions are still to come after the current one's.
     """
 
@@ -34,8 +36,11 @@ class Session:
         self.secrets: tuple[str, ...] = ()
         self.by_token = True
         self.farewell: SMTPReply | None = None
+        self.refusals = 0
         self.has_others_out = False
         self.last_used_at = time.monotonic()
+        self._redactor: Redactor | None = None
+        self._redacts: tuple[str, ...] = ()
         self._observe = observe
         self._attempt_ends = 0.0
 
@@ -92,6 +97,7 @@ class Session:
     def heed(self, reply: SMTPReply) -> SMTPReply:
         """Return the reply; after a 421 the server hangs up, so we do first (RFC 5321 3.8)."""
         self.last_used_at = time.monotonic()
+        self.refusals += reply.code >= 500
         if reply.code == 421:
             self.farewell = reply
             self.abort()
@@ -115,8 +121,15 @@ class Session:
         )
 
     def cleaned(self, reply: SMTPReply) -> SMTPReply:
-        """Return the reply as it may be kept: a server can repeat what it was told, a credential included."""
-        return SMTPReply(reply.code, tuple(smtp_faults.clean(line, self.secrets) for line in reply.lines))
+        """Return the reply as it may be kept: a server can repeat what it was told, a credential included.
+
+        Of what it says in agreement, which is most of what it says, only this conversation's own secrets are looked
+        for: nothing else was told to it.
+        """
+        if self._redactor is None or self._redacts != self.secrets:
+            self._redactor, self._redacts = Redactor(self.secrets), self.secrets
+        clean = self._redactor.known if reply.is_positive else self._redactor
+        return SMTPReply(reply.code, tuple(smtp_faults.cut(clean(line)) for line in reply.lines))
 
     def abort(self) -> None:
         """Drop the connection without a word; nothing half sent can be committed any more."""

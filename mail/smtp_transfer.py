@@ -10,13 +10,13 @@ Whatever the form, `before_commit` is asked right before the bytes after which a
 of these on, silence or a cut leaves open whether the message went out.
 """
 
-import re
 from collections.abc import Sequence
 
 from mail import smtp_envelope, smtp_faults
 from mail.errors import MailError, Refused, Stage, TryLater, Uncertain, Withdrawn
 from mail.smtp_lines import BLOCK_BYTES
 from mail.smtp_records import Envelope, RecipientResult, SendResult, SMTPReply
+from mail.smtp_replies import queue_id
 from mail.smtp_session import Session
 
 # Longer contents wait for the envelope to be accepted, and recipients beyond these for earlier ones to be answered:
@@ -24,19 +24,6 @@ from mail.smtp_session import Session
 # (RFC 2920 3.1).
 ONE_WRITE_BYTES = 262_144
 GROUP_RECIPIENTS = 100
-
-_QUEUE_IDS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        r"\[InternalId=(\d+)",  # Exchange, "2.6.0 <message id> [InternalId=..., Hostname=...] Queued mail for delivery"
-        r"<([^<>\s]+)> \[Hostname=",  # Exchange Online, "2.0.0 OK <id> [Hostname=...]"
-        r"\bqueued as ([^\s,;]+)",  # Postfix and its relatives
-        r"\bid=([^\s,;]+)",  # Exim
-        r"(\S+) - gsmtp\b",  # Gmail, "2.0.0 OK  1700000000 <id> - gsmtp"
-        r"^(?:\d\.\d\.\d )?(\S+) Message accepted for delivery",  # Sendmail
-        r"^(?:\d\.\d\.\d )?Ok ([0-9A-Za-z-]{12,})$",  # Amazon SES
-    )
-)
 
 _RSET = b"RSET\r\n"
 
@@ -395,11 +382,3 @@ class Transfer:
             except MailError:
                 self._session.abort()
         return error
-
-
-def queue_id(reply: SMTPReply) -> str:
-    """Return the id in a final reply under which the provider's support finds the message, or an empty string."""
-    for pattern in _QUEUE_IDS:
-        if found := pattern.search(reply.text):
-            return found[1]
-    return ""

@@ -13,6 +13,10 @@ from mail.smtp_records import Envelope, SendResult, Sent
 from mail.smtp_session import Session
 from mail.smtp_transfer import Transfer
 
+# Postfix hangs up after 20 errors. Its 421 can be lost when more was on its way to it, and then nobody knows what
+# became of that; so a client that collects errors sends nothing ahead any more.
+CAREFUL_AFTER = 6
+
 
 def send_in_window(session: Session, envelopes: Iterable[Envelope], window: int) -> Iterator[Sent]:
     """Hand over one envelope after another, up to `window` in flight, and yield what became of each, in order.
@@ -34,7 +38,7 @@ class _Window:
         try:
             while self._session.wire is not None and (envelope := next(self._source, None)) is not None:
                 yield from self._begin(envelope)
-                while len(self._in_flight) >= self._window:
+                while len(self._in_flight) >= self._room:
                     yield self._conclude()
             while self._in_flight:
                 yield self._conclude()
@@ -42,6 +46,10 @@ class _Window:
             if self._in_flight:
                 self._session.abort()
             self._session.has_others_out = False
+
+    @property
+    def _room(self) -> int:
+        return self._window if self._session.refusals < CAREFUL_AFTER else 1
 
     def _begin(self, envelope: Envelope) -> Iterator[Sent]:
         transfer = Transfer(self._session, envelope)

@@ -32,6 +32,7 @@ def settings_for(database_url: str, **more: Any) -> dict[str, Any]:
     """The configuration of a test application: as config.load() gives it, for loopback only."""
     return {
         "TESTING": True,
+        "SMTP_WINDOW": 4,
         "PUBLIC_URL": PUBLIC_URL,
         "SECRET_KEY": "test-only-secret-key-0123456789abcdefghij",
         "SQLALCHEMY_DATABASE_URI": database_url,

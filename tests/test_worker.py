@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -35,16 +35,17 @@ class Delivery:
         self.sent: list[str] = []
         self.deed: Callable[[ClaimedMessage], Outcome] = lambda message: SENT
 
-    def __call__(self, message: ClaimedMessage, *, equipment: Equipment) -> Outcome:
-        outcome = self.deed(message)
-        self.sent.append(message.uid)
-        return outcome
+    def __call__(self, claimed: Iterable[ClaimedMessage], **how: Any) -> Iterator[tuple[ClaimedMessage, Outcome]]:
+        for message in claimed:
+            outcome = self.deed(message)
+            self.sent.append(message.uid)
+            yield message, outcome
 
 
 @pytest.fixture
 def delivery(monkeypatch: pytest.MonkeyPatch) -> Delivery:
     fake = Delivery()
-    monkeypatch.setattr(worker.delivery, "deliver", fake)
+    monkeypatch.setattr(worker.delivery, "deliver_all", fake)
     return fake
 
 

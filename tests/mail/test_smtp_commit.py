@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mail.errors import Refused, Stage, TryLater, Uncertain, Withdrawn
 from mail.smtp import Conversation, Encryption, SMTPReply, Timeouts
 from mail.smtp_envelope import dot_stuffed
-from mail.smtp_transfer import queue_id
+from mail.smtp_replies import queue_id
 from tests.fakes.mta import MTA
 from tests.fakes.rawserver import Peer, RawServer
 from tests.mail.conftest import MESSAGE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
@@ -73,7 +74,7 @@ class Inbox:
                 in_mail, recipients = answer.startswith("250"), 0
                 self._say(peer, answer)
                 if answer.startswith("421"):
-                    return
+                    _leave(peer)
             elif verb == "RCPT":
                 answer = self.recipient.get(number, "250 2.1.5 ok") if in_mail else "503 5.5.1 no MAIL"
                 recipients += answer.startswith("250")
@@ -82,7 +83,7 @@ class Inbox:
                 content = peer.hear_bytes(int(line.split()[1]))
                 self.begun.release()
                 if number == self.hang_up_at:
-                    return
+                    _leave(peer)
                 if not in_mail or not recipients:
                     # Like Postfix: the transaction stays open, and the next MAIL is nested in it.
                     self._say(peer, "554 5.5.1 no valid recipients")
@@ -248,6 +249,13 @@ def test_a_kept_connection_that_the_server_ended_is_seen_without_asking(dial: Di
         assert ended.wait(5)
         assert not conversation.is_usable(ask_after_s=60)
         assert not conversation.is_open
+
+
+def _leave(peer: Peer) -> None:
+    """Hang up in a way that lets what was said arrive: closing with unread input would throw it away."""
+    peer.sock.shutdown(socket.SHUT_WR)
+    while True:
+        peer.hear_bytes(1)
 
 
 def _chunk_server(inbox: Inbox) -> Callable[[Peer], None]:

@@ -3,12 +3,13 @@ import json
 import logging
 import sys
 import time
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from security.redact import MASK, JSONFormatter, RedactingFilter, one_line, redact
+from security.redact import MASK, JSONFormatter, RedactingFilter, Redactor, one_line, redact
 from security.secret import Secret
 
 SECRET = "FAKE-s3cret.VALUE~9"
@@ -363,3 +364,27 @@ class TestRedactingFilter:
         assert SECRET not in written
         assert written.startswith("token *** *** 5\n")
         assert "RuntimeError: password=***" in written
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2.0.0 Ok {}", "250 {} queued", "echo of {url}", "payload {b64}", 'json "{json}"'],
+    ids=["plain", "amid", "percent", "base64", "json"],
+)
+def test_known_values_alone_are_masked_in_every_spelling(text: str) -> None:
+    secret = 'ya-"fake"/token+with=signs and a blank'
+    spelled = text.format(
+        secret, url=quote(secret), b64=base64.b64encode(f"user=a\x01auth=Bearer {secret}".encode()).decode(),
+        json=json.dumps(secret)[1:-1],
+    )  # fmt: skip
+    masked = Redactor([secret]).known(spelled)
+    assert "***" in masked
+    assert "token" not in masked
+
+
+def test_known_values_alone_leave_the_rest_as_it_is() -> None:
+    assert Redactor(["fake-token"]).known("2.6.0 <id@mail> password=other") == "2.6.0 <id@mail> password=other"
+
+
+def test_a_redactor_does_not_print_what_it_knows() -> None:
+    assert "fake-token" not in repr(Redactor(["fake-token"]))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,74 +11,17 @@ from sqlalchemy import select
 from mail import delivery, outbox
 from mail.equipment import Equipment
 from mail.outbox import ClaimedMessage, NewMessage, Outcome
-from mail.smtp import Timeouts
-from models import Connection, CustomField, Message, Store, clock
-from models.connection import GrantType, Health
-from models.email_settings import EmailSettings, Method
+from mail.smtp import Conversation
+from models import Connection, CustomField, Store, clock
+from models.connection import Health
+from models.email_settings import EmailSettings
 from models.outbox import HoldReason, MessageStatus
-from models.types import new_uid, utcnow
-from security.outbound import AllowRule, Door
+from models.types import new_uid
 from security.vault import Place
-from tests.fakes.certs import CA, ServerCert
+from tests.fakes.certs import ServerCert
 from tests.fakes.mta import MTA
 from tests.fakes.provider import FakeProvider, granted, reply
-
-SHORT = Timeouts(connect_s=2, command_s=2, data_s=2, final_s=1, attempt_s=5)
-TOKEN = "fake-access-token"
-
-
-@pytest.fixture
-def mta(cert: ServerCert) -> Iterator[MTA]:
-    with MTA(cert.server_context()) as server:
-        yield server
-
-
-@pytest.fixture
-def equipment(app: Any, ca: CA) -> Equipment:
-    found: Equipment = app.extensions["storepost"]
-
-    def only_v4(host: str, port: int, **more: Any) -> Any:
-        return socket.getaddrinfo(host, port, family=socket.AF_INET, type=socket.SOCK_STREAM)
-
-    door = Door(AllowRule.parse_list("127.0.0.1:* localhost:*"), ca_file=ca.cert_file, resolve=only_v4)
-    return replace(found, door=door, timeouts=SHORT)
-
-
-@pytest.fixture
-def shop(store: Store, mta: MTA, equipment: Equipment, db: Any) -> Store:
-    """Acme Store on classic SMTP, with a Bcc of its own."""
-    settings = store.email_settings
-    settings.method = Method.SMTP
-    settings.from_name, settings.from_email = "Acme Store", "orders@acme.example"
-    settings.bcc = "records@acme.example"
-    settings.smtp_host, settings.smtp_port, settings.username = mta.host, mta.port, "orders@acme.example"
-    place = Place("email_settings", settings.uid, "password_sealed")
-    settings.password_sealed = equipment.vault.seal("not-a-real-password", place)
-    db.session.commit()
-    return store
-
-
-@pytest.fixture
-def connected(shop: Store, mta: MTA, equipment: Equipment, db: Any) -> Store:
-    """The same store on Advanced SMTP, with a token in the cache."""
-    settings = shop.email_settings
-    settings.method = Method.ADVANCED_SMTP
-    settings.advanced_smtp_host, settings.advanced_smtp_port = mta.host, mta.port
-    connection = settings.connection
-    assert connection is not None
-    connection.provider, connection.grant_type = "other", GrantType.REFRESH_TOKEN
-    connection.client_id, connection.token_url = "fake-client", "https://localhost:1/token"
-
-    def seal(column: str, value: str) -> str:
-        return equipment.vault.seal(value, Place("connections", connection.uid, column))
-
-    connection.client_secret_sealed = seal("client_secret_sealed", "fake-client-secret")
-    connection.refresh_token_sealed = seal("refresh_token_sealed", "fake-refresh-0")
-    connection.access_token_sealed = seal("access_token_sealed", TOKEN)
-    connection.access_token_expires_at = utcnow() + timedelta(hours=1)
-    connection.refreshed_at = utcnow()
-    db.session.commit()
-    return shop
+from tests.mail.delivery.conftest import TOKEN
 
 
 @pytest.fixture
@@ -121,17 +61,6 @@ def work(equipment: Equipment) -> Any:
         return outcome
 
     return work
-
-
-@pytest.fixture
-def row(db: Any) -> Any:
-    def row(uid: str) -> Message:
-        db.session.rollback()
-        message = db.session.scalar(select(Message).where(Message.uid == uid))
-        assert message is not None
-        return message
-
-    return row
 
 
 # The way through
@@ -430,8 +359,8 @@ def test_a_worker_killed_anywhere_loses_nothing_and_marks_what_may_be_double(
 
 
 def _kill_at(point: str, patch: pytest.MonkeyPatch) -> None:
-    real_mark, real_send = delivery.outbox_work.mark_committing, delivery.Conversation.send
-    real_init = delivery.Conversation.__init__
+    real_mark, real_send = delivery.outbox_work.mark_committing, Conversation.send_all
+    real_init = Conversation.__init__
 
     def mark(claimed: ClaimedMessage, **sender: str) -> bool:
         if point == "mark":
@@ -439,9 +368,10 @@ def _kill_at(point: str, patch: pytest.MonkeyPatch) -> None:
         real_mark(claimed, **sender)
         raise Killed  # the mark is made, the dot is not sent
 
-    def send(self: Any, *args: Any, **options: Any) -> Any:
-        real_send(self, *args, **options)
-        raise Killed  # the server has answered, nobody wrote it down
+    def send_all(self: Any, *args: Any, **options: Any) -> Any:
+        for _ in real_send(self, *args, **options):
+            raise Killed  # the server has answered, nobody wrote it down
+        yield
 
     def init(self: Any, *args: Any, **options: Any) -> None:
         def observe(stage: Any, event: str, facts: Any) -> None:
@@ -453,9 +383,9 @@ def _kill_at(point: str, patch: pytest.MonkeyPatch) -> None:
     if point in ("mark", "dot"):
         patch.setattr(delivery.outbox_work, "mark_committing", mark)
     elif point == "answer":
-        patch.setattr(delivery.Conversation, "send", send)
+        patch.setattr(Conversation, "send_all", send_all)
     else:
-        patch.setattr(delivery.Conversation, "__init__", init)
+        patch.setattr(Conversation, "__init__", init)
 
 
 # Tokens
@@ -517,13 +447,13 @@ def test_no_transaction_is_open_while_the_server_is_talked_to(
 ) -> None:
     hand_in()
     seen = []
-    real = delivery.Conversation.open
+    real = Conversation.open
 
     def watched(self: Any) -> None:
         seen.append(db.engine.pool.checkedout())
         real(self)
 
-    monkeypatch.setattr(delivery.Conversation, "open", watched)
+    monkeypatch.setattr(Conversation, "open", watched)
     work()
     assert seen == [0]
 
