@@ -127,6 +127,7 @@ def _equip(app: Flask) -> Equipment:
         public_url=settings["PUBLIC_URL"],
         plaintext_auth_hosts=settings.get("PLAINTEXT_AUTH_HOSTS", frozenset()),
         implicit_tls_ports=settings.get("IMPLICIT_TLS_PORTS", frozenset({465, 2465})),
+        dns_servers=settings.get("DNS_SERVERS", ()),
     )
 
 

@@ -28,6 +28,7 @@ def register(app: Flask) -> None:
     from blueprints.auth import views as auth
     from blueprints.connection_tests import views as connection_tests
     from blueprints.consent import views as consent
+    from blueprints.domain_check import views as domain_check
     from blueprints.email_settings import views as email_settings
     from blueprints.messages import views as messages
     from blueprints.stores import views as stores
@@ -41,4 +42,5 @@ def register(app: Flask) -> None:
     app.register_blueprint(api.bp)
     app.register_blueprint(consent.bp)
     app.register_blueprint(connection_tests.bp)
+    app.register_blueprint(domain_check.bp)
     navigation.register(app)

@@ -11,7 +11,7 @@ from blueprints import times
 from blueprints.web import nonce
 
 THEMES = ("light", "dark")
-STORE_ROOMS = ("stores", "email_settings", "connection_tests", "consent", "messages", "api_keys")
+STORE_ROOMS = ("stores", "email_settings", "connection_tests", "consent", "domain_check", "messages", "api_keys")
 
 
 def register(app: Flask) -> None:

@@ -22,6 +22,8 @@ class Equipment:
     plaintext_auth_hosts: frozenset[str] = frozenset()
     implicit_tls_ports: frozenset[int] = frozenset({465, 2465})
     timeouts: Timeouts = field(default_factory=Timeouts)
+    # (address, port) of the name servers that the domain check asks; those of this machine when there is none.
+    dns_servers: tuple[tuple[str, int], ...] = ()
 
     @property
     def redirect_uri(self) -> str:

@@ -33,6 +33,7 @@ def settings_for(database_url: str, **more: Any) -> dict[str, Any]:
     return {
         "TESTING": True,
         "SMTP_WINDOW": 4,
+        "DNS_SERVERS": (("127.0.0.1", 9),),  # nobody answers there
         "PUBLIC_URL": PUBLIC_URL,
         "SECRET_KEY": "test-only-secret-key-0123456789abcdefghij",
         "SQLALCHEMY_DATABASE_URI": database_url,

@@ -64,6 +64,7 @@ class Installation:
             "STOREPOST_SANDBOX_WEB_URL": self.sandbox.web_url,
             "STOREPOST_SANDBOX_TOKEN_URL": self.sandbox.issuer,
             "STOREPOST_SANDBOX_SMTP_PORT": str(self.sandbox.smtp_port),
+            "STOREPOST_DNS_SERVERS": "127.0.0.1:9",  # nobody answers there
         }
         self.flask("secrets", "init", str(self.directory / "keyring"))
         self.flask("db", "upgrade")

@@ -153,9 +153,12 @@ def _around_a_store(page: Page, installation: Installation) -> Iterator[str]:
         ("/stores?search=nothing-like-this", "stores-no-match"),
         ("/stores/3/method", "switch-method"),
         ("/stores/3/disconnect", "disconnect"),
+        ("/stores/3/domain-check/smtp", "domain-check"),
         ("/stores/3/copy", "copy-store"),
         ("/stores/3/delete", "delete-store"),
         ("/stores/3/edit", "store-details"),
+        ("/stores/3/tests", "test-results"),
+        ("/stores/1/tests", "test-results-empty"),
         ("/no/such/page", "not-found"),
     ):
         page.goto(installation.url + path)
