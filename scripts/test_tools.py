@@ -1,4 +1,4 @@
-"""What the tests need beside Python packages: Chromium, PostgreSQL and Redis. Installs what it can.
+"""What the tests need beside Python packages: Chromium, PostgreSQL, Redis and Postfix. Installs what it can.
 
 As root on Debian or Ubuntu from the system's packages; elsewhere Chromium by Playwright. What stays missing is said
 loudly; in CI everything must be there.
@@ -16,18 +16,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.fakes import tools
 
-PACKAGES = {"Chromium": "chromium", "PostgreSQL": "postgresql", "Redis": "redis-server"}
+PACKAGES = {"Chromium": "chromium", "PostgreSQL": "postgresql", "Redis": "redis-server", "Postfix": "postfix"}
+# Answers to what packages ask while they are installed. Postfix is not to become this machine's mail server.
+PRESEED = "postfix postfix/main_mailer_type select No configuration\n"
 
 
 def missing() -> list[str]:
-    found = {"Chromium": tools.chromium(), "PostgreSQL": tools.postgres_bin(), "Redis": shutil.which("redis-server")}
+    found = {
+        "Chromium": tools.chromium(),
+        "PostgreSQL": tools.postgres_bin(),
+        "Redis": shutil.which("redis-server"),
+        "Postfix": tools.postfix(),
+    }
     return [name for name, path in found.items() if path is None]
 
 
 def install(names: list[str]) -> None:
     if os.geteuid() == 0 and shutil.which("apt-get"):
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        packages = [PACKAGES[name] for name in names]
         subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False, stdout=subprocess.DEVNULL)
         # Servers that the packages would start are of no use: the tests run their own, on free ports.
         policy = Path("/usr/sbin/policy-rc.d")
@@ -36,12 +42,17 @@ def install(names: list[str]) -> None:
             policy.write_text("#!/bin/sh\nexit 101\n")
             policy.chmod(0o755)
         try:
-            subprocess.run(
-                ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages],
-                env=environment,
-                check=False,
-                stdout=subprocess.DEVNULL,
-            )
+            if "Postfix" in names:
+                subprocess.run(["debconf-set-selections"], input=PRESEED, text=True, env=environment, check=False)
+            for name in names:
+                # One by one, so that one that cannot be had spares the others; never in exchange for what is there,
+                # as Postfix would replace a machine's own mail server.
+                subprocess.run(
+                    ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "--no-remove", PACKAGES[name]],
+                    env=environment,
+                    check=False,
+                    stdout=subprocess.DEVNULL,
+                )
         finally:
             if made:
                 policy.unlink()

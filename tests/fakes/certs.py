@@ -82,29 +82,39 @@ def make_server_cert(
     names: Sequence[str] = ("localhost",),
     ips: Sequence[str] = ("127.0.0.1", "::1"),
     expired: bool = False,
+    *,
+    not_yet_valid: bool = False,
+    self_signed: bool = False,
 ) -> ServerCert:
-    """Return a certificate for these names and addresses, signed by `ca`; an expired one ended yesterday."""
+    """Return a certificate for these names and addresses, signed by `ca`.
+
+    An expired one ended yesterday, one that is not yet valid begins tomorrow. A self-signed one has no issuer but
+    itself; `ca` only says where its files go.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
+    start = now + datetime.timedelta(days=1) if not_yet_valid else now - datetime.timedelta(days=90)
     end = now - datetime.timedelta(days=1) if expired else now + datetime.timedelta(days=7)
     alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
     alternatives += [x509.IPAddress(ipaddress.ip_address(ip)) for ip in ips]
     common_name = names[0] if names else str(ips[0])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    signer = key if self_signed else ca.key
     cert = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
-        .issuer_name(ca.cert.subject)
+        .subject_name(subject)
+        .issuer_name(subject if self_signed else ca.cert.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=90))
+        .not_valid_before(start)
         .not_valid_after(end)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), critical=False)
-        .sign(ca.key, hashes.SHA256())
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .sign(signer, hashes.SHA256())
     )
     stem = ca.directory / f"server-{cert.serial_number:x}"
     cert_path, key_path = stem.with_suffix(".pem"), stem.with_suffix(".key")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shutil
 from pathlib import Path
 
@@ -31,3 +33,14 @@ def postgres_bin() -> Path | None:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder
     return None
+
+
+def postfix() -> str | None:
+    """The postfix command, where there is one that we may use: its master starts as root and works as its own user."""
+    try:
+        pwd.getpwnam("postfix")
+    except KeyError:
+        return None
+    # An ordinary person's PATH does not have the sbin folders.
+    found = shutil.which("postfix", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    return found if os.geteuid() == 0 else None
