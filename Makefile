@@ -24,8 +24,8 @@ lint: $(VENV)/.dev ## Check format, style and types
 types: $(VENV)/.dev ## Check types only
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev ## Run the benchmarks; figures go to docs/benchmarks.md
-	@$(BIN)/python -m bench
+bench: $(VENV)/.dev ## Run the benchmarks into docs/benchmarks.md (one part: ARGS="--only smtp")
+	@$(BIN)/python -m bench $(ARGS)
 
 soak: test ## The long runs; today the same as the short ones
 

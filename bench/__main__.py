@@ -1,34 +1,84 @@
-"""Run every benchmark and write the table."""
+"""Run every benchmark, or one part, and write the tables; the tables of parts that were not run stay as they are."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import pages
-
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+HEAD = [
+    "# Benchmarks",
+    "",
+    "Written by `make bench`. Absolute figures depend on the machine and its load; compare within one run.",
+]
+
+
+# The parts import what they measure only when they run: one part does not need the other's packages.
+def _pages(arguments: argparse.Namespace) -> list[str]:
+    from bench import pages
+
+    return pages.run(rounds=arguments.rounds, stores=arguments.stores)
+
+
+def _smtp(arguments: argparse.Namespace) -> list[str]:
+    from bench import smtp
+
+    return smtp.run(rounds=arguments.rounds, seconds=arguments.seconds, cores=arguments.cores)
+
+
+# First word of the part's heading in the document → what measures it, in the order of the document.
+PARTS: dict[str, Callable[[argparse.Namespace], list[str]]] = {"Pages": _pages, "SMTP": _smtp}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench")
+    names = sorted(name.lower() for name in PARTS)
+    parser.add_argument("--only", choices=names, help="run this part and keep the other tables")
     parser.add_argument("--rounds", type=int, default=7, help="alternating rounds; the median counts")
     parser.add_argument("--stores", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=1.0, help="smtp: about what a client gets in each round")
+    parser.add_argument("--cores", type=int, choices=[1, 2], default=2, help="smtp: 1 puts all on one core")
     arguments = parser.parse_args()
-    lines = [
-        "# Benchmarks",
-        "",
-        "Written by `make bench`. Absolute figures depend on the machine and its load; compare within one run.",
-        f"Python {platform.python_version()} on {platform.machine()}.",
-        "",
-        *pages.run(rounds=arguments.rounds, stores=arguments.stores),
-    ]
+    fresh = {}
+    for name, measure in PARTS.items():
+        if arguments.only in (None, name.lower()):
+            conditions = _conditions()
+            heading, *lines = measure(arguments)
+            fresh[name] = [heading, "", conditions, *lines]
+    old = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else ""
     DOCUMENT.parent.mkdir(exist_ok=True)
-    DOCUMENT.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    sys.stdout.write("\n".join(lines) + "\n")
+    DOCUMENT.write_text(with_sections(old, fresh), encoding="utf-8")
+    for lines in fresh.values():
+        sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def with_sections(document: str, fresh: Mapping[str, list[str]]) -> str:
+    """Return the document with the sections in `fresh` put in and all others as they were."""
+    sections: dict[str, list[str]] = {}
+    current: list[str] | None = None
+    for line in document.splitlines():
+        if line.startswith("## "):
+            current = sections[line.split()[1]] = []
+        if current is not None:
+            current.append(line)
+    sections |= fresh
+    order = [name for name in PARTS if name in sections] + [name for name in sections if name not in PARTS]
+    blocks = [HEAD, *(sections[name] for name in order)]
+    return "\n\n".join("\n".join(block).strip() for block in blocks) + "\n"
+
+
+def _conditions() -> str:
+    load = os.getloadavg()[0]
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, {platform.machine()}, "
+        f"{os.cpu_count()} cores, load average {load:.1f} at the start."
+    )
 
 
 if __name__ == "__main__":
