@@ -13,12 +13,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select
 
 from extensions import db
-from mail import audit, doctor_draft
+from mail import audit, doctor_draft, doctor_rows
 from mail.audit import Actor
-from mail.doctor_run import LEASE, end_values, run, stages_of
+from mail.doctor_rows import LEASE
+from mail.doctor_run import run, stages_of
 from mail.doctor_steps import Step, as_row
 from mail.drafts import AdvancedDraft, Draft, SecretsNeeded, current, current_advanced
 from mail.equipment import Equipment
@@ -26,22 +27,26 @@ from mail.settings import binding_conflicts
 from mail.smtp import Timeouts
 from mail.tokens import end_transaction
 from models import clock
-from models.database import writing
+from models.database import reading, writing
 from models.email_settings import EmailSettings, Method
 from models.store import Store
 from models.test_run import TestRun, TestStatus
 from models.types import new_uid
+from models.user import User
 
 __all__ = [
     "Found",
+    "Listed",
     "Started",
     "TooManyTests",
-    "end_dead_runs",
+    "cancel",
     "find",
+    "history",
     "last_runs",
     "run",
     "start_after_consent",
     "start_run",
+    "sweep",
 ]
 
 logger = logging.getLogger(__name__)
@@ -77,6 +82,14 @@ class Found:
     status: TestStatus
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A run in the list of a store's tests. `by`: who started it; empty when that person is not here any more."""
+
+    found: Found
+    by: str
+
+
 def start_run(
     settings: EmailSettings,
     draft: Draft,
@@ -103,7 +116,7 @@ def start_run(
     store, store_id = settings.store, settings.store_id
     method = Method.ADVANCED_SMTP if isinstance(draft, AdvancedDraft) else Method.SMTP
     with writing():
-        end_dead_runs()
+        doctor_rows.end_dead()
         # Of two presses at the same moment, the second waits here and then sees the run of the first.
         db.session.execute(select(Store.id).where(Store.id == store_id).with_for_update())
         under_way = select(TestRun.uid).where(TestRun.store_id == store_id, TestRun.status == TestStatus.RUNNING)
@@ -167,11 +180,39 @@ def last_runs(store_id: int, limit: int = 1, method: Method | None = None) -> li
     return [_found(*row) for row in rows]
 
 
-def end_dead_runs() -> None:
-    """Close the runs whose process is gone, and wipe what was typed for them. The caller commits."""
-    dead = update(TestRun).where(TestRun.status == TestStatus.RUNNING, TestRun.lease_until <= clock.now())
-    values = {"status": TestStatus.STOPPED, **end_values()}
-    db.session.execute(dead.values(values).execution_options(synchronize_session=False))
+def history(store_id: int) -> list[Listed]:
+    """Return the runs that are kept of this store with who started them, newest first. One query."""
+    query = select(TestRun, clock.now(), User.name, User.email).outerjoin(User, User.id == TestRun.user_id)
+    query = query.where(TestRun.store_id == store_id).order_by(TestRun.id.desc()).limit(KEPT_PER_STORE)
+    return [Listed(_found(row, now), name or email or "") for row, now, name, email in db.session.execute(query)]
+
+
+def cancel(store: Store, uid: str, *, actor: Actor) -> bool:
+    """End a test at once and tell whether that was possible. Commits.
+
+    True: it has ended, and no email was or will be sent. False: it had ended before, or its message is already on its
+    way to the server, or there is none of that name.
+    """
+    if not doctor_rows.cancel(store.id, uid):
+        db.session.rollback()
+        return False
+    audit.record(actor, "test_cancelled", store)
+    db.session.commit()
+    return True
+
+
+def sweep() -> None:
+    """Close the runs whose process is gone, and wipe what was typed for them. Commits; writes only when there are any.
+
+    For a worker's round: a test that nobody looks at would keep what was typed for it.
+    """
+    with reading():
+        is_needed = doctor_rows.any_dead()
+        db.session.rollback()
+    if is_needed:
+        with writing():
+            doctor_rows.end_dead()
+            db.session.commit()
 
 
 def _found(row: TestRun, now: datetime) -> Found:

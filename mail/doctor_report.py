@@ -12,52 +12,20 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from mail.doctor_facts import learned
-from mail.doctor_steps import LABELS, Step, StepState, from_rows
+from mail.doctor_facts import details, failed_check, learned
+from mail.doctor_fields import field_to_mend, what_is_fine
+from mail.doctor_markdown import Finding, support_report
+from mail.doctor_steps import LABELS, Step, StepLine, StepState, from_rows
 from mail.errors import Family, Stage
-from mail.explain import Explanation, cleared, explain
+from mail.explain import Explanation, explain
 from mail.providers import OTHER, Catalogue
 from models.email_settings import Method
 from models.test_run import TestRun, TestStatus
-from security.redact import redact
 
-_FIELD_LABELS = {
-    "from_name": "From Display Name",
-    "from_email": "From Email Address",
-    "use_ssl": "Enable SSL For SMTP",
-    "smtp_host": "SMTP Server",
-    "smtp_port": "SMTP Port",
-    "client_id": "Client Id",
-    "tenant_id": "Tenant Id",
-    "client_secret": "Client Secret",
-    "refresh_token": "Refresh Token",
-    "grant_type": "Grant Type",
-    "authorization_url": "Authorization URL",
-    "token_url": "Access Token URL",
-    "scope": "Scope",
-    "login": "Sign-in address",
-    "username": "Username",
-    "password": "Password",
-}
-# The explanations speak of Advanced SMTP; the other tab has these in their place, and nothing in the others'.
-_ON_SMTP_TAB = {"login": "username", "client_secret": "password", "refresh_token": "password"}
-_ON_BOTH_TABS = ("from_name", "from_email", "use_ssl", "smtp_host", "smtp_port")
 # Faults whose own headline says more than who did not do what.
 _SPEAK_FOR_THEMSELVES = frozenset({"blocked", "unreadable", "withdrawn", "plaintext_auth", "starttls_injection"})
+_KINDS = {"running": "run", "passed": "ok", "failed": "bad", "stopped": "warn", "cancelled": "off"}
 _METHODS = {Method.SMTP: "SMTP", Method.ADVANCED_SMTP: "Advanced SMTP"}
-
-
-@dataclass(frozen=True)
-class StepLine:
-    """One line of the panel. `x` and `width` of its bar are percent of the whole test; `ms` None: it has not run."""
-
-    stage: Stage
-    label: str
-    state: StepState
-    fact: str
-    x: float
-    width: float
-    ms: float | None
 
 
 @dataclass(frozen=True)
@@ -70,7 +38,6 @@ class Failure:
         action: one of `mail.signatures.Action`, or "connect" when only Connect is missing.
         fields: form fields to mend with their labels, the first one first; none when nothing in the form helps.
         missing: sentences on what is still to be filled in, with their fields.
-        report: Markdown to hand to somebody who helps, without secrets.
     """
 
     stage: Stage
@@ -81,35 +48,49 @@ class Failure:
     action: str
     fields: tuple[tuple[str, str], ...]
     missing: tuple[tuple[str, str, str], ...]
-    report: str
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything the panel shows. `title` is also what is announced when the test has ended."""
+    """Everything the panel shows. `title` is also what is announced when the test has ended.
+
+    Attributes:
+        outcome: the same in a few words, for a list of tests.
+        can_cancel: it runs, and its message is not on its way yet.
+        support: Markdown to hand to somebody who helps, without secrets; empty while the test runs.
+    """
 
     uid: str
     method: Method
     status: TestStatus
     title: str
+    outcome: str
     sentence: str
     notes: tuple[str, ...]
     steps: tuple[StepLine, ...]
     failure: Failure | None
     recipient: str
     provider_name: str
+    host: str
     who: str
     took: str
     is_off: bool
     is_sandbox: bool
     tests_unsaved: bool
+    can_cancel: bool
+    support: str
     started_at: datetime
     finished_at: datetime | None
 
     @property
     def kind(self) -> str:
-        """The look of the panel: run, ok, bad or warn."""
-        return {"running": "run", "passed": "ok", "failed": "bad", "stopped": "warn"}[self.status.value]
+        """The look of the panel: run, ok, bad, warn or off."""
+        return _KINDS[self.status.value]
+
+    @property
+    def failed_step(self) -> tuple[int, str] | None:
+        """Number and label of the step that failed."""
+        return next(((n, line.label) for n, line in enumerate(self.steps, 1) if line.state is StepState.FAILED), None)
 
     @property
     def is_running(self) -> bool:
@@ -141,22 +122,28 @@ class _Writer:
 
     def report(self) -> Report:
         failure = self._failure() if self.status is TestStatus.FAILED and self.run.failure else None
+        title, lines = self._title(failure), self._lines()
+        is_running = self.status is TestStatus.RUNNING
         return Report(
             uid=self.run.uid,
             method=self.run.method,
             status=self.status,
-            title=self._title(failure),
+            title=title,
+            outcome=self._outcome(failure),
             sentence=self._sentence(),
             notes=self._notes(),
-            steps=self._lines(),
+            steps=lines,
             failure=failure,
             recipient=self.run.recipient,
             provider_name="" if self.names_host else self.provider.name,
+            host=str(self.values.get("smtp_host") or ""),
             who=self._who(),
             took=self._took(),
             is_off=self.is_off,
             is_sandbox=self.provider.key == "sandbox" and self.run.method is Method.ADVANCED_SMTP,
             tests_unsaved=self.run.tests_unsaved,
+            can_cancel=is_running and self.run.settings_sealed is not None,
+            support="" if is_running else self._support(title, failure, lines),
             started_at=self.run.started_at,
             finished_at=self.run.finished_at,
         )
@@ -169,18 +156,41 @@ class _Writer:
                 return f"Testing {self.store_name}’s {_METHODS[self.run.method]} settings"
             case TestStatus.STOPPED:
                 return "The test was stopped"
+            case TestStatus.CANCELLED:
+                return "The test was cancelled"
             case TestStatus.PASSED if self.is_off:
                 return f"{self._reached_words()}. No email was sent, because emails are turned off."
             case TestStatus.PASSED:
                 return "Test email sent successfully"
         return f"Test failed: {self._culprit(failure)}" if failure else "Test failed"
 
-    def _sentence(self) -> str:
+    def _outcome(self, failure: Failure | None) -> str:
+        """What a list says of it beside its mark."""
         match self.status:
             case TestStatus.RUNNING:
                 return f"Sending to {self.run.recipient}"
+            case TestStatus.PASSED if self.is_off:
+                return f"{self._reached_words()}, without sending"
+            case TestStatus.PASSED:
+                return f"Accepted for {self.run.recipient}"
+            case TestStatus.FAILED if failure is not None:
+                return failure.explanation.headline
+        return self._sentence()
+
+    def _sentence(self) -> str:
+        match self.status:
+            case TestStatus.RUNNING if self._is_committing():
+                return "The message is on its way to the server, so the test cannot be cancelled any more."
+            case TestStatus.RUNNING:
+                return f"Sending to {self.run.recipient}"
+            case TestStatus.STOPPED if self._is_committing():
+                return "The server was restarted during the test. It is not known whether the email was sent."
             case TestStatus.STOPPED:
                 return "The server was restarted during the test. Start it again."
+            case TestStatus.CANCELLED:
+                running = [number for number, step in enumerate(self.steps, 1) if step.state is StepState.RUNNING]
+                where = f" at step {running[0]} of {len(self.steps)}" if running else ""
+                return f"It ended{where}. No email was sent."
             case TestStatus.PASSED:
                 # With the recipient set off in bold, so the template puts the sentence together.
                 return ""
@@ -219,6 +229,9 @@ class _Writer:
             notes.append(f"{'Testing' if is_running else 'Tested'} with your unsaved changes.")
         if self.status is TestStatus.PASSED and not self.is_off:
             notes.append("The test went to this one recipient only: Bcc was not copied.")
+        if released := self._facts(Stage.MESSAGE).get("released"):
+            waited = "1 held message is" if released == 1 else f"{released:,} held messages are"
+            notes.append(f"{waited} going out now.")
         token = self._facts(Stage.TOKEN)
         if token.get("pasted") and token.get("rotated"):
             notes.append(
@@ -246,6 +259,9 @@ class _Writer:
         failed = [step.stage for step in self.steps if step.state is StepState.FAILED]
         return failed[0] if failed else Stage.SETTINGS
 
+    def _is_committing(self) -> bool:
+        return bool(self._facts(Stage.MESSAGE).get("committing"))
+
     def _is_uncertain(self) -> bool:
         return (self.run.failure or {}).get("kind") == "Uncertain"
 
@@ -268,7 +284,15 @@ class _Writer:
             x=100 * (step.started_ms or 0.0) / whole,
             width=100 * (step.duration_ms or 0.0) / whole,
             ms=step.duration_ms if has_run else None,
+            details=self._details(step) if has_run else (),
         )
+
+    def _details(self, step: Step) -> tuple[tuple[str, str], ...]:
+        facts: Mapping[str, Any] = step.facts
+        if step.stage is Stage.RESOLVE:
+            # Which of the addresses was used is known one step later.
+            facts = {**facts, "used": self._facts(Stage.CONNECT).get("address", "")}
+        return details(step.stage, facts, host=self.host, now=self.run.finished_at or self.run.started_at)
 
     def _fact(self, step: Step, state: StepState) -> str:
         """What a done step taught; of the others, what they are about."""
@@ -279,6 +303,10 @@ class _Writer:
             return "Not needed: no Username is set"
         if self.status is TestStatus.PASSED and state is StepState.NOT_RUN:
             return "Emails are turned off"
+        detail = (self.run.failure or {}).get("detail", "")
+        is_about_tls = step.stage is Stage.TLS or (step.stage is Stage.TOKEN and "SSL" in detail)
+        if state is StepState.FAILED and is_about_tls and (check := failed_check(detail)):
+            return check
         server = f"{self.host}:{self.values['smtp_port']}" if self.values.get("smtp_port") else ""
         return {
             Stage.RESOLVE: self.host if self.values else "",
@@ -307,63 +335,75 @@ class _Writer:
     def _failure(self) -> Failure:
         failure = self.run.failure or {}
         stage = Stage(failure["stage"])
-        explanation = explain(
-            failure["detail"],
-            stage=stage,
-            family=Family(failure["family"]),
-            provider=self.run.provider,
-            code=failure["code"],
-            values=self.values,
-        )
+        explanation = self._explained(failure.get("deduced") or failure["code"])
         missing = tuple((one["field"], one["label"], one["sentence"]) for one in failure["missing"])
+        done = [step.stage for step in self.steps if step.state is StepState.DONE]
+        to_fill_in = tuple((field, label) for field, label, _ in missing if field != "connect")
+        fields = to_fill_in if missing else field_to_mend(explanation.field or "", self.run.method)
         is_answer = failure["reply_code"] is not None
         speaker = (self._token_host() if stage is Stage.TOKEN else self.host) if is_answer else ""
         return Failure(
             stage=stage,
             explanation=explanation,
-            cleared="" if missing else cleared(stage),
+            cleared="" if missing else self._cleared(stage, explanation.field),
             speaker=speaker,
             words="" if missing else failure["detail"],
             action="connect" if [field for field, _, _ in missing] == ["connect"] else explanation.action,
-            fields=self._fields(explanation, missing),
+            fields=fields,
             missing=missing,
-            report=self._markdown(stage, failure, explanation),
         )
 
-    def _fields(
-        self, explanation: Explanation, missing: tuple[tuple[str, str, str], ...]
-    ) -> tuple[tuple[str, str], ...]:
-        if missing:
-            return tuple((field, label) for field, label, _ in missing if field != "connect")
-        field = explanation.field or ""
-        if self.run.method is Method.SMTP:
-            field = _ON_SMTP_TAB.get(field, field if field in _ON_BOTH_TABS else "")
-        label = _FIELD_LABELS.get(field)
-        return ((field, label),) if label else ()
+    def _cleared(self, stage: Stage, field: str | None) -> str:
+        """What is not the problem, as far as this run came: neither what it never reached nor what is to be mended."""
+        if field in ("smtp_host", "smtp_port") and stage in (Stage.TLS, Stage.GREET, Stage.AUTH):
+            return ""
+        done = {step.stage for step in self.steps if step.state is StepState.DONE}
+        # What leaves in one write may be cut off before anything in it was answered.
+        unanswered = next((one for one in (Stage.SENDER, Stage.RECIPIENT) if one not in done), stage)
+        return cleared(unanswered if stage is Stage.MESSAGE else stage)
 
-    def _markdown(self, stage: Stage, failure: Mapping[str, Any], explanation: Explanation) -> str:
-        number = 1 + [step.stage for step in self.steps].index(self._failed_stage())
-        at = self.run.finished_at or self.run.started_at
-        row = f"row {explanation.signature} of the error catalogue" if explanation.signature else "not in the catalogue"
-        lines = [
-            f"## Storepost test failed at step {number} of {len(self.steps)}, {LABELS[stage]}",
-            "",
-            f"- Store: {self.store_name}",
-            f"- Method: {_METHODS[self.run.method]}, provider {self.provider.name}",
-            f"- Mail server: {self.host}, port {self.values.get('smtp_port') or 'not set'}",
-            *([f"- Token endpoint: {self._token_host()}"] if self._token_host() else []),
-            f"- Time: {at:%Y-%m-%d %H:%M:%S} UTC, after {self._took()}",
-            f"- Test: {self.run.uid}{', with unsaved changes' if self.run.tests_unsaved else ''}",
-            f"- Finding: {explanation.headline} ({row}, code {failure['code']})",
-            "",
-            "    " + failure["detail"],
-            "",
-            "| Step | Result | ms | Learned |",
-            "| --- | --- | ---: | --- |",
-        ]
-        for step in self._lines():
-            ms = "" if step.ms is None else f"{step.ms:.0f}"
-            result = step.state.value.replace("_", " ")
-            lines.append(f"| {step.label} | {result} | {ms} | {step.fact.replace('|', '/')} |")
-        # Everything in it was cleaned before it was stored; this is the net under the rope.
-        return redact("\n".join(lines))
+    def _explained(self, code: str) -> Explanation:
+        """What is known about the failure under this code: what was deduced, or the error's own."""
+        failure = self.run.failure or {}
+        return explain(
+            failure["detail"],
+            stage=Stage(failure["stage"]),
+            family=Family(failure["family"]),
+            provider=self.run.provider,
+            code=code,
+            values={**self.values, **failure.get("deduced_values", {})},
+        )
+
+    # For support -----------------------------------------------------------------------------------------------------
+
+    def _support(self, title: str, failure: Failure | None, lines: tuple[StepLine, ...]) -> str:
+        stored = self.run.failure or {}
+        if failure is not None:
+            number = 1 + [step.stage for step in self.steps].index(self._failed_stage())
+            title = f"Storepost test failed at step {number} of {len(self.steps)}, {LABELS[failure.stage]}"
+        about = (
+            ("Store", self.store_name),
+            ("Method", f"{_METHODS[self.run.method]}, provider {self.provider.name}"),
+            ("Test", f"{self.run.uid}{', with unsaved changes' if self.run.tests_unsaved else ''}, {self._took()}"),
+        )
+        finding = None
+        if failure is not None:
+            finding = Finding(
+                explanation=failure.explanation,
+                row=self._explained(stored["code"]).signature,
+                code=stored["code"],
+                deduced=str(stored.get("deduced") or ""),
+                reply_code=stored["reply_code"],
+                speaker=failure.speaker,
+                words=stored["detail"],
+                seen=stored.get("probe") or {},
+            )
+        return support_report(
+            title,
+            about,
+            self.values,
+            lines,
+            finding,
+            started_at=self.run.started_at,
+            finished_at=self.run.finished_at,
+        )

@@ -48,6 +48,23 @@ class Step:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class StepLine:
+    """One line of the panel, and what else the step learned as pairs of term and value.
+
+    `x` and `width` of its bar are percent of the whole test; `ms` None: it has not run.
+    """
+
+    stage: Stage
+    label: str
+    state: StepState
+    fact: str
+    x: float
+    width: float
+    ms: float | None
+    details: tuple[tuple[str, str], ...] = ()
+
+
 Keep = Callable[[list[dict[str, Any]]], None]
 
 
@@ -130,6 +147,11 @@ class Progress:
     def is_done(self, stage: Stage) -> bool:
         step = self._steps.get(stage)
         return step is not None and step.state is StepState.DONE
+
+    @property
+    def facts(self) -> dict[Stage, dict[str, Any]]:
+        """What each step has learned so far."""
+        return {stage: dict(step.facts) for stage, step in self._steps.items()}
 
     def note(self, stage: Stage, facts: dict[str, Any]) -> None:
         """Add facts to a step without changing its state."""

@@ -15,15 +15,28 @@ from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
+from mail.deduction_words import DEDUCED
 from mail.errors import Family, Stage
-from mail.fault_words import AFTER_REFUSAL, CLEARED, DOING, LIKELY_SIDE, OWN_FAULTS, UNKNOWN_FAULTS, OwnFault
-from mail.providers import catalogue
+from mail.fault_words import AFTER_REFUSAL, CLEARED, LIKELY_SIDE, OWN_FAULTS, UNKNOWN_FAULTS, OwnFault
+from mail.fillings import (
+    APP_ONLY,
+    capitalised,
+    commands_for,
+    fill,
+    in_one_line,
+    speakers_of,
+    steps_for,
+    uses_password,
+    words_of,
+)
+from mail.password_words import PASSWORD_FAULTS
 from mail.signatures import TEXT_LIMIT, Action, Signature, match, signatures
 
 _NO_VALUES: Mapping[str, Any] = MappingProxyType({})
-_VALUE_LIMIT = 300
+# The row about a port that swallows everything. From the handshake on the server has answered, so it is none of these.
+_NO_ANSWER_AT_ALL = 120
+_AFTER_AN_ANSWER = frozenset({Stage.TLS, Stage.AUTH, Stage.SENDER, Stage.RECIPIENT, Stage.MESSAGE})
 _SHARED_STAGES = frozenset({"dns", "connect", "tls"})
 # Rows about host and port speak of the mail server. When a token call failed that way, the row that says the same of
 # the token endpoint is the right one.
@@ -31,36 +44,10 @@ _ABOUT_TOKEN_ENDPOINT = MappingProxyType(
     {96: 94, 97: 94, 98: 94, 101: 100, 112: 116, 113: 116, 117: 116, 118: 116, 119: 115, 120: 115, 121: 89}
     | {122: 116, 123: 116, 204: 116, 205: 116}
 )
-_STAND_INS = MappingProxyType(
-    {
-        "app": "your app",
-        "client_id": "your client ID",
-        "detail": "see the technical details.",
-        "doing": "sending",
-        "from_email": "the From address",
-        "host": "the mail server",
-        "mailbox": "the sending mailbox",
-        "peer": "the server",
-        "port": "this port",
-        "provider": "the provider",
-        "redirect_uri": "the callback URL shown on the Advanced SMTP page",
-        "tenant": "your-tenant-id",
-        "token_host": "the token endpoint",
-    }
-)
-# In a command a missing value must be seen to be missing.
-_ARGUMENT_STAND_INS = MappingProxyType(
-    {"client_id": "<client ID>", "from_email": "<From Email Address>", "mailbox": "<mailbox>"}
-)
-# A mail server called "localhost" stays as it is at the start of a sentence; these are words.
-_WORDS_NOT_NAMES = frozenset({"app", "doing", "provider"})
-_OPTIONAL = re.compile(r"\[([^\[\]{}]*)\{(\w+)\}([^\[\]{}]*)\]")
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _STEP_BREAK = re.compile(r"(?<=\.) (?=[A-Z])|; |, (?=then )")
-_STARTS_WITH_WORD = re.compile(r"[a-z]+(?![\w.])")
-_SAFE_ARGUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+-]*")
-_SHELL_QUOTES = re.compile("['\u2018\u2019\u201a\u201b]")
-_REPLY_FIRST = re.compile(r"\W{0,8}(?:HTTP\W{1,3})?([45])\d\d(?![\w.])")
+_HTTP_STATUS = re.compile(r"HTTP ([45]\d\d)(?![\w.])")
+_HTTP_LATER = frozenset({"408", "425", "429"})
+_REPLY_FIRST = re.compile(r"\W{0,8}([45])\d\d(?![\w.])")
 _REPLY = re.compile(r"(?<![\w.])([45])\d\d(?![\w.])")
 _TIMEOUT = re.compile(r"(?i)tim(?:ed|e)[ _-]?out|deadline")
 _CUT = re.compile(r"(?i)reset|closed|cut|disconnect|broken pipe|aborted")
@@ -76,7 +63,7 @@ class Explanation:
         signature: number of the catalogue row whose words these are, None when no row fits.
         field: name of the form field to mend, None when it is none.
         side: who has to act or is to be looked at: settings, provider, network or us.
-        commands: PowerShell lines ready to copy; they also stand in the steps.
+        commands: PowerShell lines ready to copy, the sign-in first; they also stand in the steps.
     """
 
     headline: str
@@ -116,19 +103,22 @@ def explain(
         stage: the step that failed.
         family: token call or SMTP session.
         provider: key of the provider catalogue.
-        code: the error's stable word; our own refusals are told apart by it.
+        code: the error's stable word; our own refusals and deductions are told apart by it.
         values: the store's values to fill in, by form name: client_id, tenant_id (or tenant), from_email, login (or
-            mailbox), smtp_host (or host), smtp_port (or port), token_url, redirect_uri. Never a secret.
+            mailbox), smtp_host (or host), smtp_port (or port), token_url, redirect_uri, grant_type, method; what a
+            deduction found, under its own names. Never a secret.
     """
     text = str(error_text or "")[:TEXT_LIMIT]
-    words = _words(values, stage=stage, family=family, provider=provider, detail=text)
-    own = OWN_FAULTS.get(code)
+    words = words_of(values, stage=stage, family=family, provider=provider, detail=text)
+    own = None if _is_peers_word(code, text) else OWN_FAULTS.get(code) or DEDUCED.get(code)
     if own is not None:
         return _about_own_fault(own, words, family)
-    row = match(text, provider=provider, family=family)
-    if row is not None:
-        return _about_row(row, words, family)
-    return _about_unknown(_kind_of(text, code), stage, words)
+    row = match(text, provider=provider, family=family, hosts=speakers_of(words))
+    if row is None or (row.number == _NO_ANSWER_AT_ALL and code == "timed_out" and stage in _AFTER_AN_ANSWER):
+        return _about_unknown(_kind_of(text, code), stage, words)
+    if family == Family.SMTP and row.number in PASSWORD_FAULTS and uses_password(values):
+        return _about_own_fault(PASSWORD_FAULTS[row.number], words, family, signature=row.number)
+    return _about_row(row, words, family)
 
 
 def cleared(stage: Stage) -> str:
@@ -144,14 +134,13 @@ def _about_row(row: Signature, words: Mapping[str, str], family: Family) -> Expl
     field = advice.field
     if of_token and row.stage in _SHARED_STAGES and field:
         field = "token_url"
-    arguments = {**_ARGUMENT_STAND_INS, **{name: _quoted(value) for name, value in words.items()}}
-    commands = tuple(_fill(command, arguments) for command in advice.commands)
-    steps = advice.steps or _steps_from(row.remedy)
+    commands = commands_for(advice.commands, words)
+    steps = steps_for(advice.steps or _steps_from(row.remedy), words)
     return Explanation(
-        headline=_fill(advice.headline, words),
-        meaning=_fill(advice.meaning or row.cause, words),
-        steps=tuple(_fill(step, {**words, "command": "; ".join(commands)}) for step in steps),
-        action=row.action.value,
+        headline=fill(advice.headline, words),
+        meaning=fill(advice.meaning or row.cause, words),
+        steps=tuple(fill(step, {**words, "command": in_one_line(commands)}) for step in steps),
+        action=_action_of(row, words).value,
         signature=row.number,
         field=field or None,
         side=advice.side or _side_of(row),
@@ -159,16 +148,20 @@ def _about_row(row: Signature, words: Mapping[str, str], family: Family) -> Expl
     )
 
 
-def _about_own_fault(own: OwnFault, words: Mapping[str, str], family: Family) -> Explanation:
+def _about_own_fault(
+    own: OwnFault, words: Mapping[str, str], family: Family, *, signature: int | None = None
+) -> Explanation:
     field = "token_url" if family == Family.TOKEN and own.field == "smtp_host" else own.field
+    commands = commands_for(own.commands, words)
     return Explanation(
-        headline=_fill(own.headline, words),
-        meaning=_fill(own.meaning, words),
-        steps=tuple(_fill(step, words) for step in own.steps),
+        headline=fill(own.headline, words),
+        meaning=fill(own.meaning, words),
+        steps=tuple(fill(step, {**words, "command": in_one_line(commands)}) for step in steps_for(own.steps, words)),
         action=own.action,
-        signature=None,
+        signature=signature,
         field=field or None,
         side=own.side,
+        commands=commands,
     )
 
 
@@ -179,9 +172,9 @@ def _about_unknown(kind: str, stage: Stage, words: Mapping[str, str]) -> Explana
     if kind == "refused" and stage in AFTER_REFUSAL:
         steps = (*steps, AFTER_REFUSAL[stage])
     return Explanation(
-        headline=_fill(fault.headline, words),
-        meaning=_fill(f"{fault.meaning} {LIKELY_SIDE[side]}", words),
-        steps=tuple(_fill(step, words) for step in steps),
+        headline=fill(fault.headline, words),
+        meaning=fill(f"{fault.meaning} {LIKELY_SIDE[side]}", words),
+        steps=tuple(fill(step, words) for step in steps),
         action=_likely_action(kind, stage).value,
         signature=None,
         field=_likely_field(stage) if side in ("settings", "network") else None,
@@ -189,8 +182,19 @@ def _about_unknown(kind: str, stage: Stage, words: Mapping[str, str]) -> Explana
     )
 
 
+def _is_peers_word(code: str, text: str) -> bool:
+    """Tell whether a token endpoint chose this code: its `error` may be any word, one of ours included."""
+    return re.match(rf"HTTP \d{{3}} {re.escape(code)}(?:$|[: ])", text) is not None
+
+
 def _kind_of(text: str, code: str) -> str:
-    """Return timeout, cut, later, refused or other. A reply at the start outweighs words further on."""
+    """Return timeout, cut, later, refused or other. A reply at the start outweighs words further on.
+
+    SMTP's 4xx and HTTP's 5xx are the ones that pass; HTTP's 4xx mostly is a refusal (RFC 5321 4.2.1, RFC 9110 15.5).
+    """
+    status = _HTTP_STATUS.match(text)
+    if status is not None:
+        return "later" if status.group(1)[0] == "5" or status.group(1) in _HTTP_LATER else "refused"
     reply = _REPLY_FIRST.match(text)
     if reply is None:
         for kind, pattern in (("timeout", _TIMEOUT), ("cut", _CUT)):
@@ -235,54 +239,17 @@ def _likely_field(stage: Stage) -> str | None:
     return fields.get(stage)
 
 
+def _action_of(row: Signature, words: Mapping[str, str]) -> Action:
+    """Return the row's action. Where nobody signs in there is no consent to renew; rights have to be mended."""
+    if row.action is Action.REAUTHORIZE and words.get("grant_type") == APP_ONLY:
+        return Action.FIX_PROVIDER
+    return row.action
+
+
 def _side_of(row: Signature) -> str:
     if row.action is Action.FIX_SETTINGS:
         return "settings"
     return "network" if row.stage in _SHARED_STAGES else "provider"
-
-
-def _words(values: Mapping[str, Any], *, stage: Stage, family: Family, provider: str, detail: str) -> Mapping[str, str]:
-    """Return the fillings that are known, by placeholder name."""
-    given = {name: _one_line(value) for name, value in values.items() if value not in (None, "")}
-    of_token = family == Family.TOKEN
-    token_host = _host_of(given.get("token_url", ""))
-    host = given.get("host") or given.get("smtp_host", "")
-    client_id = given.get("client_id", "")
-    words = {
-        "app": f"your app (client ID {client_id})" if client_id else "",
-        "client_id": client_id,
-        "detail": _one_line(detail),
-        "doing": DOING.get(stage, ""),
-        "from_email": given.get("from_email", ""),
-        "host": token_host if of_token else host,
-        "mailbox": given.get("mailbox") or given.get("login") or given.get("from_email", ""),
-        "peer": token_host if of_token else host,
-        "port": "" if of_token else given.get("port") or given.get("smtp_port", ""),
-        "provider": _name_in_sentence(provider),
-        "redirect_uri": given.get("redirect_uri", ""),
-        "tenant": given.get("tenant") or given.get("tenant_id", ""),
-        "token_host": token_host,
-    }
-    return {name: word for name, word in words.items() if word}
-
-
-def _fill(template: str, words: Mapping[str, str]) -> str:
-    """Return the template with its placeholders filled; values are never read as templates themselves."""
-
-    def optional(found: re.Match[str]) -> str:
-        before, name, after = found.groups()
-        return f"{before}{{{name}}}{after}" if name in words else ""
-
-    def filling(found: re.Match[str]) -> str:
-        name = found.group(1).lower()
-        word = words.get(name) or _STAND_INS.get(name)
-        if word is None:
-            return found.group(0)
-        # {Host} opens a sentence: "The mail server" takes a capital there.
-        opens = found.group(1)[0].isupper() and (name not in words or name in _WORDS_NOT_NAMES)
-        return _capitalised(word) if opens else word
-
-    return _PLACEHOLDER.sub(filling, _OPTIONAL.sub(optional, template))
 
 
 def _steps_from(remedy: str) -> tuple[str, ...]:
@@ -290,39 +257,7 @@ def _steps_from(remedy: str) -> tuple[str, ...]:
     if remedy.startswith(("No change", "Nothing")):
         return (remedy,)
     steps = (part.removeprefix("then ").rstrip(".").strip() for part in _STEP_BREAK.split(remedy))
-    return tuple(f"{_capitalised(step)}." for step in steps if step)
-
-
-def _capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:] if _STARTS_WITH_WORD.match(text) else text
-
-
-def _quoted(value: str) -> str:
-    """Return a value as one PowerShell argument. Its single quotes include the typographic ones."""
-    if _SAFE_ARGUMENT.fullmatch(value):
-        return value
-    return "'" + _SHELL_QUOTES.sub(r"\g<0>\g<0>", value) + "'"
-
-
-def _one_line(value: object) -> str:
-    return " ".join(str(value)[:_VALUE_LIMIT].split())
-
-
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-@lru_cache(maxsize=1)
-def _provider_names() -> Mapping[str, str]:
-    return {provider.key: provider.short_name for provider in catalogue().choices()} | {"sandbox": "The sandbox"}
-
-
-def _name_in_sentence(key: str) -> str:
-    name = _provider_names().get(key, "")
-    return "the " + name.removeprefix("The ") if name.startswith("The ") else name
+    return tuple(f"{capitalised(step)}." for step in steps if step)
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,11 @@ from mail.errors import Stage
 
 
 class OwnFault(NamedTuple):
-    """What to say about one code of the error family that Storepost itself decides on."""
+    """What to say about one code of the error family that Storepost itself decides on, or has deduced.
+
+    `commands` are PowerShell lines; "{command}" in a step stands for all of them. A step or command that begins with
+    "user: " or "app: " is for a signed-in mailbox or for client_credentials only.
+    """
 
     headline: str
     meaning: str
@@ -18,6 +22,7 @@ class OwnFault(NamedTuple):
     action: str
     field: str
     side: str
+    commands: tuple[str, ...] = ()
 
 
 class UnknownFault(NamedTuple):
@@ -162,7 +167,8 @@ OWN_FAULTS = {
     ),
     "cut_after_dot": OwnFault(
         "The message may have been sent",
-        "The connection to {host} was cut after the whole message had been handed over and before the answer came.",
+        "The whole message had been handed over, and the answer of {host} did not arrive: the connection broke, or the "
+        "time for it ran out.",
         (
             "Check the recipient's inbox before sending it again.",
             "If it repeats, ask the operator of {host} why answers stay away.",
@@ -219,15 +225,16 @@ UNKNOWN_FAULTS = {
     ),
     "later": UnknownFault(
         "{Peer} put Storepost off while {doing}",
-        "The answer is a temporary refusal (4xx): the same settings may pass later.",
+        "The answer is a temporary refusal: the same settings may pass later.",
         (
             "Nothing to do at first: it is tried again by itself.",
-            "If it stays for hours, read the server's words in the technical details and ask {provider}.",
+            "If it stays for hours, read the server's words in the technical details and ask the support of "
+            "{provider}.",
         ),
     ),
     "refused": UnknownFault(
         "{Peer} refused while {doing}",
-        "The answer is a lasting refusal (5xx): trying again without a change will fail again.",
+        "The answer is a lasting refusal: trying again without a change will fail again.",
         ("Read the server's words in the technical details.",),
     ),
     "other": UnknownFault(

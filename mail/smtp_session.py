@@ -115,6 +115,7 @@ class Session:
             stage=stage,
             code=code,
             provider=self.endpoint.provider,
+            host=self.endpoint.host,
             secrets=self.secrets,
             challenge=challenge,
             by_token=self.by_token,

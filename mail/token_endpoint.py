@@ -233,6 +233,9 @@ def _is_passing(detail: str, provider: str) -> bool:
 def _refuse_status(answer: HTTPAnswer, token_call: TokenCall) -> NoReturn:
     """Raise for an answer that says no without OAuth's words. Temporary: proxies and outages speak like this."""
     body = " ".join(answer.body[: 4 * _BODY_CHARS].decode("utf-8", "replace").split())[:_BODY_CHARS]
+    if body.startswith("<"):
+        # Mark-up explains nothing, and whoever answers with it is no token endpoint (security.md 49).
+        body = "(a web page)"
     word = "redirected" if 300 <= answer.status < 400 else f"http_{answer.status}"
     raise _error(TryLater, word, f"HTTP {answer.status} {body}".rstrip(), token_call, answer)
 

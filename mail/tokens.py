@@ -36,13 +36,17 @@ Judge = Callable[[Seen], "AccessToken | None"]
 
 @dataclass(frozen=True)
 class AccessToken:
-    """A bearer token; `fresh` when it was obtained just now, `rotated` when a new refresh token came with it."""
+    """A bearer token; `fresh` when it was obtained just now, `rotated` when a new refresh token came with it.
+
+    `clock_skew_s`: how far the endpoint's clock was ahead of ours; None when nobody was asked or it told no time.
+    """
 
     value: Secret
     expires_at: datetime
     scope: str
     fresh: bool = False
     rotated: bool = False
+    clock_skew_s: float | None = None
 
 
 def access_token_for(
@@ -285,8 +289,14 @@ def _stored_refresh_token(connection: Connection, equipment: Equipment) -> Secre
 
 
 def _fresh_token(answer: TokenAnswer, call: TokenCall) -> AccessToken:
-    rotated = _is_rotated(answer, call)
-    return AccessToken(answer.access_token, answer.expires_at, answer.scope, fresh=True, rotated=rotated)
+    return AccessToken(
+        answer.access_token,
+        answer.expires_at,
+        answer.scope,
+        fresh=True,
+        rotated=_is_rotated(answer, call),
+        clock_skew_s=answer.clock_skew_s,
+    )
 
 
 def _is_rotated(answer: TokenAnswer, call: TokenCall) -> bool:

@@ -19,6 +19,7 @@ class TestStatus(enum.StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     STOPPED = "stopped"  # the process that ran it ended; nothing is known beyond the last step
+    CANCELLED = "cancelled"  # somebody called it off before anything was sent
 
 
 class TestRun(Model):
@@ -35,7 +36,8 @@ class TestRun(Model):
     status: Mapped[TestStatus] = mapped_column(enum_column(TestStatus), default=TestStatus.RUNNING)
     recipient: Mapped[str] = mapped_column(String(320))
     tests_unsaved: Mapped[bool] = mapped_column(Boolean, default=False)
-    # What was on the screen, unsaved secrets included; sealed, and wiped when the run ends
+    # What was on the screen, unsaved secrets included; sealed, and wiped when the run ends or, before that, when its
+    # message is about to be committed: a running test without it cannot be cancelled any more
     settings_sealed: Mapped[str | None] = mapped_column(Text)
     # List of {"stage", "state", "facts", "started_ms", "duration_ms"}; the order of product.md 5
     steps: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)

@@ -157,6 +157,18 @@
   });
   document.addEventListener("htmx:after:settle", count);
 
+  // A panel that is asked for again and again leaves open what was opened in it, and keeps the focus when the pressed
+  // button is gone. What a secret's box shows is the server's to say.
+  document.addEventListener("htmx:before:morph:attr", (event) => {
+    if (event.detail.attrName === "open" && event.target.matches("details:not(.secret)")) event.preventDefault();
+  });
+  let followed = false;
+  document.addEventListener("htmx:before:swap", () => { followed = !!$("test-result")?.contains(document.activeElement); });
+  document.addEventListener("htmx:after:swap", () => {
+    if (followed && document.activeElement === document.body) $("test-result")?.focus({ preventScroll: true });
+    followed = false;
+  });
+
   // A request that got no answer says so at the top; the answer to a later request takes it away.
   let trouble = 0;
   document.addEventListener("htmx:config:request", (event) => { event.detail.ctx.askedAt = performance.now(); });

@@ -22,6 +22,8 @@ from models.email_settings import Method
 
 bp = Blueprint("connection_tests", __name__)
 
+_NOT_KEPT = "This test is not kept any more."
+
 
 @bp.post("/stores/<int:store_id>/test/<any(smtp,advanced_smtp):method>")
 @for_store(Permission.TEST_SETTINGS)
@@ -60,8 +62,32 @@ def show(store: Store, uid: str) -> Response:
     """A run as it is now: a page that refreshes itself, or the panel for htmx, which asks until the run has ended."""
     context = _panel(store, uid)
     if context["report"] is None:
-        return respond("errors/404.html", "connection_tests/_gone.html", 404, message="This test is not kept any more.")
+        return respond("errors/404.html", "connection_tests/_gone.html", 404, message=_NOT_KEPT)
     return respond("connection_tests/show.html", "connection_tests/_panel.html", **context)
+
+
+@bp.post("/stores/<int:store_id>/tests/<uid>/cancel")
+@for_store(Permission.TEST_SETTINGS)
+def cancel(store: Store, uid: str) -> Response:
+    """End a test, and show it as it is then: cancelled, or past the point where that was possible (409)."""
+    was_cancelled = doctor.cancel(store, uid[:32], actor=actor())
+    if not wants_fragment():
+        return see_other(url_for("connection_tests.show", store_id=store.id, uid=uid))
+    with reading():
+        context = _panel(store, uid)
+        if context["report"] is None:
+            return make_response(render_template("connection_tests/_gone.html", message=_NOT_KEPT), 404)
+        status = 409 if context["report"].is_running else 200
+        panel = render_template("connection_tests/_panel.html", **context, focus_again=was_cancelled)
+        return make_response(panel, status)
+
+
+@bp.get("/stores/<int:store_id>/tests")
+@for_store(Permission.VIEW_STORE)
+def index(store: Store) -> Response:
+    """The last tests of a store, newest first."""
+    rows = [Row(_report(store, one.found), one.by) for one in doctor.history(store.id)]
+    return respond("connection_tests/index.html", store=store, rows=rows, kept=doctor.KEPT_PER_STORE)
 
 
 def begin_after_consent(store: Store) -> str:
@@ -81,6 +107,14 @@ def begin_after_consent(store: Store) -> str:
         db.session.rollback()
         return url_for("email_settings.edit_advanced", store_id=store.id)
     return url_for("email_settings.edit_advanced", store_id=store.id, test=started.uid)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the list of tests. `by` is empty when whoever started it is not here any more."""
+
+    report: Report
+    by: str
 
 
 @dataclass(frozen=True)

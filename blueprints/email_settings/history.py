@@ -33,6 +33,7 @@ _ACTIONS = {
     "connected": ("Mailbox connected", "plug"),
     "disconnected": ("Mailbox disconnected", "unplug"),
     "test_started": ("Settings tested", "send"),
+    "test_cancelled": ("Test cancelled", "ban"),
     "connect_denied": ("Consent was not given", "ban"),
     "connect_failed": ("Connect failed", "circle-alert"),
     "api_key_created": ("API key made", "key"),

@@ -225,7 +225,7 @@ def test_a_plain_post_leads_to_a_page_that_refreshes_until_the_end(tab: Tab, san
     assert answer.status_code == 303
     running = tab.browser.get(answer.location)
     assert running.status_code == 200
-    assert '<noscript><meta http-equiv="refresh" content="1"></noscript>' in running.text.split("</head>")[0]
+    assert '<noscript><meta http-equiv="refresh" content="2"></noscript>' in running.text.split("</head>")[0]
     assert f'hx-get="{answer.location}?alone=1"' in running.text
     tab.finish()
     ended = tab.browser.get(answer.location).text

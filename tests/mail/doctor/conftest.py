@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,7 @@ from tests import factories
 from tests.conftest import settings_for
 from tests.fakes import sandboxed
 from tests.fakes.sandboxed import ACTOR
+from tests.mail.doctor.faults import Arena
 from tests.mail.doctor.pages import RECIPIENT, SHORT, Press, report_of
 
 
@@ -78,3 +80,18 @@ def press(app: Flask, equipment: Equipment) -> Press:
         return report_of(store_id, started.uid, equipment)
 
     return press
+
+
+@pytest.fixture(scope="session")
+def faulty_world(sandbox_server: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    world = Arena(tmp_path_factory.mktemp("faults"), sandbox_server)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def arena(faulty_world: Arena, sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> Iterator[Arena]:
+    """One application for all faults, everything it logs, and a sandbox that behaves."""
+    with faulty_world.app.app_context(), caplog.at_level(logging.DEBUG):
+        yield faulty_world
+        database.session.remove()

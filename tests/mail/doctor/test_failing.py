@@ -13,7 +13,7 @@ from flask import Flask
 from sqlalchemy import select
 
 from extensions import db as database
-from mail import doctor, doctor_draft, doctor_run
+from mail import doctor, doctor_draft, doctor_plan
 from mail.doctor_steps import StepState
 from mail.drafts import SecretEdit, current_advanced
 from mail.equipment import Equipment
@@ -85,7 +85,7 @@ def test_a_failure_tells_the_step_the_reason_and_the_servers_words(
     assert failure.explanation.headline
     assert failure.explanation.steps
     assert not action or failure.action == action
-    assert words in failure.report
+    assert words in report.support
     number = next(index for index, line in enumerate(report.steps, 1) if line.state is StepState.FAILED)
     assert report.sentence.startswith(f"Stopped at step {number} of 10 after ")
     later = [line.state for line in report.steps[number:] if line.stage is not Stage.GREET]
@@ -179,7 +179,7 @@ def test_the_words_of_a_server_that_is_none_are_not_shown(press: Press, store: S
     assert failed_at(report) is Stage.GREET
     assert report.title == "Test failed: localhost did not answer as a mail server"
     assert report.failure is not None
-    assert "internal-host-17" not in report.failure.report + report.failure.words
+    assert "internal-host-17" not in report.support + report.failure.words
 
 
 def test_without_encryption_it_does_not_sign_in(press: Press, store: Store, sandbox: Sandbox) -> None:
@@ -241,7 +241,7 @@ def test_a_stored_secret_that_does_not_open_is_said_and_left_alone(
 def test_a_fault_of_ours_ends_the_run_with_an_incident(
     press: Press, connected: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(doctor_run.compose, "compose", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(doctor_plan.compose, "compose", lambda *_, **__: 1 / 0)
     report = press(connected)
     assert failed_at(report) is Stage.SETTINGS
     assert report.failure is not None

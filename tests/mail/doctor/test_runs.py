@@ -82,7 +82,7 @@ def test_no_secret_stays_in_row_report_or_log(
     row = database.session.scalars(select(TestRun)).one()
     assert row.settings_sealed is None
     assert row.lease is None
-    written = json.dumps([row.steps, row.failure]) + (report.failure.report if report.failure else "")
+    written = json.dumps([row.steps, row.failure]) + report.support
     # The sandbox lives in this process too; what its libraries log is not ours.
     ours = [record.getMessage() for record in caplog.records if record.name.startswith(("mail.", "security."))]
     dump = "\n".join(sqlite3.connect(tmp_path / "storepost.sqlite3").iterdump())
