@@ -25,7 +25,7 @@ from mail.authorization_requests import Unspendable, challenge_of
 from mail.completeness import Missing
 from mail.consent_faults import ConsentFailed, in_providers_words, refusal
 from mail.custom_fields import effects_of
-from mail.drafts import current_advanced, load_custom_fields
+from mail.drafts import current_advanced, load_custom_fields, values_for_words
 from mail.equipment import Equipment
 from mail.errors import MailError
 from mail.grants import own_connection, sharers
@@ -252,7 +252,7 @@ def _pending(request: AuthorizationRequest, equipment: Equipment) -> _Pending:
         raise refusal("redirect_changed", store_id=request.store_id)
     connection = settings.connection
     assert connection is not None  # its fingerprint was just compared
-    values = explain_values(settings, equipment)
+    values = values_for_words(current_advanced(settings, equipment), equipment)
     db.session.expunge(request)
     return _Pending(request, settings.id, settings.store_id, provider_of(connection, equipment), values)
 
@@ -326,21 +326,6 @@ def _store(granted: TokenAnswer, pending: _Pending, actor: Actor, equipment: Equ
 
 
 # --- Words
-
-
-def explain_values(settings: EmailSettings, equipment: Equipment) -> dict[str, str]:
-    """Return what `explain` may fill into its sentences; nothing of it is secret."""
-    draft = current_advanced(settings, equipment)
-    return {
-        "client_id": draft.client_id,
-        "tenant_id": draft.tenant_id,
-        "from_email": draft.general.from_email,
-        "login": draft.effective_login,
-        "smtp_host": draft.smtp_host,
-        "smtp_port": str(draft.smtp_port or ""),
-        "token_url": draft.token_url,
-        "redirect_uri": equipment.redirect_uri,
-    }
 
 
 def _noted(failure: ConsentFailed, pending: _Pending, actor: Actor) -> ConsentFailed:

@@ -29,6 +29,7 @@ _LABELS = {
 # The explanations speak of Advanced SMTP; the other tab has these in their place, and nothing in the others'.
 _ON_SMTP_TAB = {"login": "username", "client_secret": "password", "refresh_token": "password"}
 _ON_BOTH_TABS = ("from_name", "from_email", "use_ssl", "smtp_host", "smtp_port")
+_CLEAR_HOST_AND_PORT = (Stage.TLS, Stage.TOKEN, Stage.GREET, Stage.AUTH, Stage.SENDER)
 
 
 def field_to_mend(field: str, method: Method) -> tuple[tuple[str, str], ...]:
@@ -50,7 +51,7 @@ def what_is_fine(stage: Stage, field: str, done: Collection[Stage]) -> str:
         done: the steps that this test has behind it. With everything in one write, a message can get no answer before
             its sender has one.
     """
-    if field in ("smtp_host", "smtp_port"):
+    if field in ("smtp_host", "smtp_port") and stage in _CLEAR_HOST_AND_PORT:
         return ""
     unanswered = [one for one in (Stage.SENDER, Stage.RECIPIENT) if one not in done]
     return cleared(unanswered[0] if stage is Stage.MESSAGE and unanswered else stage)

@@ -67,7 +67,7 @@ def support_report(
 
     Args:
         about: what was tested, as (term, value).
-        values: the values of the screen (`mail.doctor_plan.screen_values`); empty ones are left out.
+        values: the values of the screen (`mail.drafts.values_for_words`); empty ones are left out.
     """
     lines = [f"## {title}", ""]
     ended = f", ended {finished_at:%H:%M:%S}" if finished_at else ""

@@ -8,7 +8,7 @@ from typing import Any
 from mail import compose, custom_fields, deductions, delivery
 from mail import settings as email_settings
 from mail.access_token_claims import claims_of
-from mail.drafts import AdvancedDraft, Draft, SecretAction, SMTPDraft, current, current_advanced
+from mail.drafts import AdvancedDraft, Draft, SecretAction, current, current_advanced
 from mail.equipment import Equipment
 from mail.errors import SettingsWrong, Stage
 from mail.routes import Route, route_from
@@ -120,23 +120,6 @@ def plan_from(
         secret_is_id=deductions.looks_like_id(opened.client_secret),
         connection=deductions.connection_facts(settings.connection) if uses_grant else {},
     )
-
-
-def screen_values(draft: Draft, equipment: Equipment) -> dict[str, Any]:
-    """Return what explanations are filled with: the values of the screen, none of them secret."""
-    values: dict[str, Any] = {
-        "method": (Method.SMTP if isinstance(draft, SMTPDraft) else Method.ADVANCED_SMTP).value,
-        "smtp_host": draft.smtp_host,
-        "smtp_port": draft.smtp_port,
-        "use_ssl": draft.general.use_ssl,
-        "from_email": draft.general.from_email,
-        "redirect_uri": equipment.redirect_uri,
-    }
-    if isinstance(draft, SMTPDraft):
-        return {**values, "login": draft.username}
-    values |= {"client_id": draft.client_id, "tenant_id": draft.tenant_id, "token_url": draft.token_url}
-    values |= {"scope": draft.scope, "grant_type": draft.grant_type.value}
-    return {**values, "login": draft.effective_login}
 
 
 def _tokens(

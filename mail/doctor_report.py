@@ -345,22 +345,13 @@ class _Writer:
         return Failure(
             stage=stage,
             explanation=explanation,
-            cleared="" if missing else self._cleared(stage, explanation.field),
+            cleared="" if missing else what_is_fine(stage, explanation.field or "", done),
             speaker=speaker,
             words="" if missing else failure["detail"],
             action="connect" if [field for field, _, _ in missing] == ["connect"] else explanation.action,
             fields=fields,
             missing=missing,
         )
-
-    def _cleared(self, stage: Stage, field: str | None) -> str:
-        """What is not the problem, as far as this run came: neither what it never reached nor what is to be mended."""
-        if field in ("smtp_host", "smtp_port") and stage in (Stage.TLS, Stage.GREET, Stage.AUTH):
-            return ""
-        done = {step.stage for step in self.steps if step.state is StepState.DONE}
-        # What leaves in one write may be cut off before anything in it was answered.
-        unanswered = next((one for one in (Stage.SENDER, Stage.RECIPIENT) if one not in done), stage)
-        return cleared(unanswered if stage is Stage.MESSAGE else stage)
 
     def _explained(self, code: str) -> Explanation:
         """What is known about the failure under this code: what was deduced, or the error's own."""

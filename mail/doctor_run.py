@@ -19,9 +19,10 @@ from sqlalchemy.orm import Session, joinedload
 from extensions import db
 from mail import delivery, doctor_draft, doctor_rows, outbox, token_lease
 from mail.deductions import Situation, deduce
-from mail.doctor_plan import Plan, plan_from, screen_values
+from mail.doctor_plan import Plan, plan_from
 from mail.doctor_rows import Abandoned, end_values
 from mail.doctor_steps import LABELS, Progress
+from mail.drafts import values_for_words
 from mail.equipment import Equipment
 from mail.errors import Family, MailError, SettingsWrong, Stage, TryLater
 from mail.probes import probe
@@ -144,7 +145,7 @@ class _Test:
             SettingsIncomplete, Unreadable, SettingsWrong, Refused
         """
         draft = doctor_draft.unseal(self.row, self.equipment)
-        self.values = screen_values(draft, self.equipment)
+        self.values = values_for_words(draft, self.equipment)
         self.progress.note(Stage.SETTINGS, self.values)
         with reading():
             try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 from mail.equipment import Equipment
 from models.connection import Connection, GrantType
@@ -237,3 +238,20 @@ def open_secrets(draft: Draft, settings: EmailSettings, equipment: Equipment) ->
             connection_place(connection, "refresh_token_sealed"),
         ),
     )
+
+
+def values_for_words(draft: Draft, equipment: Equipment) -> dict[str, Any]:
+    """Return what explanations are filled with: the values of a form, stored or on the screen, none of them secret."""
+    values: dict[str, Any] = {
+        "method": (Method.SMTP if isinstance(draft, SMTPDraft) else Method.ADVANCED_SMTP).value,
+        "smtp_host": draft.smtp_host,
+        "smtp_port": draft.smtp_port,
+        "use_ssl": draft.general.use_ssl,
+        "from_email": draft.general.from_email,
+        "redirect_uri": equipment.redirect_uri,
+    }
+    if isinstance(draft, SMTPDraft):
+        return {**values, "login": draft.username}
+    values |= {"client_id": draft.client_id, "tenant_id": draft.tenant_id, "token_url": draft.token_url}
+    values |= {"scope": draft.scope, "grant_type": draft.grant_type.value}
+    return {**values, "login": draft.effective_login}

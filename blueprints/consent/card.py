@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from blueprints.web import equipment, signed_in_user
 from mail import settings as email_settings
 from mail.connection_care import learned_tenant
-from mail.consent import explain_values, provider_of
+from mail.consent import provider_of
+from mail.drafts import current_advanced, values_for_words
 from mail.errors import Family, Stage
 from mail.explain import Explanation, explain
 from mail.providers import Provider
@@ -113,5 +114,5 @@ def _trouble(store: Store, connection: Connection | None) -> Explanation | None:
         family=Family.TOKEN,
         provider=connection.provider,
         code=connection.health_code,
-        values=explain_values(store.email_settings, equipment()),
+        values=values_for_words(current_advanced(store.email_settings, equipment()), equipment()),
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from blueprints.times import full_time
+from blueprints.web import equipment
+from mail.drafts import current, values_for_words
 from mail.errors import Family, Stage
 from mail.explain import Explanation, explain
 from mail.outbox import CONTENT_UNREADABLE
@@ -177,25 +179,13 @@ def _explained(kind: str, message: Message, settings: EmailSettings, outlook: st
 
 
 def _explanation(message: Message, settings: EmailSettings) -> Explanation:
-    is_advanced = (message.method or settings.method) == Method.ADVANCED_SMTP
-    connection = settings.connection if is_advanced else None
-    values = {
-        "from_email": settings.from_email,
-        "smtp_host": settings.advanced_smtp_host if is_advanced else settings.smtp_host,
-        "smtp_port": str((settings.advanced_smtp_port if is_advanced else settings.smtp_port) or ""),
-        "login": (connection.login or settings.from_email) if connection else settings.username,
-    }
-    if connection:
-        values |= {
-            "client_id": connection.client_id,
-            "tenant_id": connection.tenant_id,
-            "token_url": connection.token_url,
-        }
+    method = Method(message.method or settings.method)
+    connection = settings.connection if method is Method.ADVANCED_SMTP else None
     return explain(
         message.reason_detail,
         stage=Stage(message.reason_stage or Stage.MESSAGE),
         family=Family(message.reason_family or Family.SMTP),
         provider=connection.provider if connection else "other",
         code=message.reason_code,
-        values=values,
+        values=values_for_words(current(settings, method, equipment()), equipment()),
     )
