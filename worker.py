@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from extensions import db
-from mail import delivery, outbox
+from mail import delivery, doctor, outbox
 from mail.conversation_pool import ConversationPool
 from mail.equipment import Equipment
 from mail.outbox import ClaimedMessage, MessageStatus, Outcome
@@ -102,6 +102,7 @@ class Worker:
             try:
                 if time.monotonic() >= next_sweep:
                     outbox.sweep()
+                    doctor.sweep()
                     next_sweep = time.monotonic() + SWEEP_EVERY_S
                 self._pool.close_idle()
                 was_idle = not self._in_hand

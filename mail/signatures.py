@@ -54,7 +54,7 @@ _HOSTS_OF = {
 _WORDS_OF = {
     "microsoft": re.compile(
         r"(?i)AADSTS|SmtpClientAuthentication|STOREDRV|MapiException|RESOLVER\.|SMTP; Client|microsoft|office365"
-        r"|\.(?:outlook|exchangelabs)\.com|\b5\.7\.139\b"
+        r"|\.(?:outlook|exchangelabs)\.com|\b5\.7\.(?:139|60)\b|\b5\.2\.252\b|SendAsDenied|submission rate"
     ),
     "google": re.compile(r"(?i)gsmtp|gcdp|google|gmail"),
     "yahoo": re.compile(r"(?i)yahoo|request scope from registered scopes"),

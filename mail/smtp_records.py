@@ -93,7 +93,7 @@ class SMTPReply:
     @property
     def text(self) -> str:
         """The lines on one line, as people and the signature catalogue read them."""
-        return " ".join(line for line in self.lines if line)
+        return self.lines[0] if len(self.lines) == 1 else " ".join(line for line in self.lines if line)
 
     @property
     def enhanced(self) -> str:

@@ -20,7 +20,8 @@ _QUEUE_IDS = tuple(
 
 def queue_id(reply: SMTPReply) -> str:
     """Return the id in a final reply under which the provider's support finds the message, or an empty string."""
+    text = reply.text
     for pattern in _QUEUE_IDS:
-        if found := pattern.search(reply.text):
+        if found := pattern.search(text):
             return found[1]
     return ""

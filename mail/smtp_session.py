@@ -56,6 +56,10 @@ class Session:
         """Return the seconds until that instant, for those who take a timeout; never zero, which would mean none."""
         return max(self.deadline(wait_s) - time.monotonic(), 0.001)
 
+    @property
+    def is_watched(self) -> bool:
+        return self._observe is not None
+
     def tell(self, stage: Stage, event: str, **facts: Any) -> None:
         """Pass a step on to whoever watches."""
         if self._observe is not None:
@@ -90,9 +94,12 @@ class Session:
 
     def next_reply(self, stage: Stage, wait_s: float | None = None) -> SMTPReply:
         """Return the reply to the oldest command that has none yet, within `wait_s` or the time of one command."""
-        with self.during(stage):
-            wire = self.live_wire(stage)
+        wire = self.live_wire(stage)
+        try:
             return self.heed(wire.read_reply(self.deadline(self.timeouts.command_s if wait_s is None else wait_s)))
+        except smtp_faults.FAULTS as fault:  # as `during` does, without its price for every reply
+            self.abort()
+            raise smtp_faults.from_fault(fault, stage=stage, secrets=self.secrets) from fault
 
     def heed(self, reply: SMTPReply) -> SMTPReply:
         """Return the reply; after a 421 the server hangs up, so we do first (RFC 5321 3.8)."""
@@ -130,6 +137,10 @@ class Session:
         if self._redactor is None or self._redacts != self.secrets:
             self._redactor, self._redacts = Redactor(self.secrets), self.secrets
         clean = self._redactor.known if reply.is_positive else self._redactor
+        if len(reply.lines) == 1:
+            line = reply.lines[0]
+            cleaned = smtp_faults.cut(clean(line))
+            return reply if cleaned == line else SMTPReply(reply.code, (cleaned,))
         return SMTPReply(reply.code, tuple(smtp_faults.cut(clean(line)) for line in reply.lines))
 
     def abort(self) -> None:

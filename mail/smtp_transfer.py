@@ -280,7 +280,7 @@ class Transfer:
             raise self._session.error(reply, stage=Stage.RECIPIENT, code="recipients_refused")
         reply = self._session.cleaned(reply)
         self._results.append(RecipientResult(address, reply.is_positive, reply))
-        if reply.is_positive:
+        if self._session.is_watched and reply.is_positive:
             self._session.tell(Stage.RECIPIENT, "done", address=address, code=reply.code, text=reply.text)
 
     def _nobody_left(self) -> MailError | None:
@@ -351,8 +351,9 @@ class Transfer:
             raise self._unclear(reply)
         found = queue_id(reply)
         reply = session.cleaned(reply)
-        size = len(self._envelope.content)
-        session.tell(Stage.MESSAGE, "done", code=reply.code, text=reply.text, queue_id=found, size_bytes=size)
+        if session.is_watched:
+            size = len(self._envelope.content)
+            session.tell(Stage.MESSAGE, "done", code=reply.code, text=reply.text, queue_id=found, size_bytes=size)
         return SendResult(tuple(self._results), reply, found)
 
     # Shared ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,12 +27,28 @@ def free_port() -> int:
 
 
 class Installation:
-    """Started on entering, stopped on leaving; `log` holds everything its processes printed."""
+    """Started on entering, stopped on leaving; `log` holds everything its processes printed.
 
-    def __init__(self, directory: Path, *, database_url: str = "", worker: bool = True):
+    `more` are settings beside and above the usual ones; `trusted` is a file of authorities that are trusted like the
+    sandbox's own; `application` is what gunicorn runs.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        database_url: str = "",
+        worker: bool = True,
+        more: Mapping[str, str] | None = None,
+        trusted: str = "",
+        application: str = "app:create_app()",
+    ):
         self.directory = directory
         self.sandbox = Sandbox(directory / "sandbox")
         self._wants_worker = worker
+        self._more = dict(more or {})
+        self._trusted = trusted
+        self._application = application
         self._database_url = database_url or f"sqlite:///{directory / 'storepost.sqlite3'}"
         self._processes: list[subprocess.Popen[bytes]] = []
         self.log_file = directory / "log.txt"
@@ -57,7 +74,7 @@ class Installation:
             "STOREPOST_SECRET_KEY_FILE": str(self.directory / "secret_key"),
             "STOREPOST_KEYRING_FILE": str(self.directory / "keyring"),
             "STOREPOST_DATABASE_URL": self._database_url.replace("postgresql+psycopg://", "postgresql://"),
-            "STOREPOST_CA_FILE": str(self.sandbox.ca_file),
+            "STOREPOST_CA_FILE": str(self._ca_file()),
             "STOREPOST_EGRESS_ALLOW": f"localhost:{self.sandbox.token_port},{self.sandbox.smtp_port},"
             f"{self.sandbox.smtps_port}",
             "STOREPOST_IMPLICIT_TLS_PORTS": f"465,2465,{self.sandbox.smtps_port}",
@@ -65,10 +82,10 @@ class Installation:
             "STOREPOST_SANDBOX_TOKEN_URL": self.sandbox.issuer,
             "STOREPOST_SANDBOX_SMTP_PORT": str(self.sandbox.smtp_port),
             "STOREPOST_DNS_SERVERS": "127.0.0.1:9",  # nobody answers there
-        }
+        } | self._more
         self.flask("secrets", "init", str(self.directory / "keyring"))
         self.flask("db", "upgrade")
-        self._start(str(BIN / "gunicorn"), "--bind", f"127.0.0.1:{self.port}", "--workers", "1", "app:create_app()")
+        self._start(str(BIN / "gunicorn"), "--bind", f"127.0.0.1:{self.port}", "--workers", "1", self._application)
         if self._wants_worker:
             self.start_worker()
         self._wait()
@@ -86,6 +103,13 @@ class Installation:
                 process.kill()
                 process.wait()
         self.sandbox.stop()
+
+    def _ca_file(self) -> Path:
+        if not self._trusted:
+            return self.sandbox.ca_file
+        both = self.directory / "trusted.pem"
+        both.write_text(self.sandbox.ca_file.read_text() + Path(self._trusted).read_text())
+        return both
 
     def flask(self, *arguments: str, given: str = "") -> str:
         """What one of our commands printed."""
