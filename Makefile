@@ -12,7 +12,7 @@ help: ## List these targets
 run: $(VENV)/.runtime ## Run everything on this machine: web, worker, sandbox (SANDBOX=0 leaves the sandbox out)
 	@$(BIN)/python scripts/run.py
 
-test: $(VENV)/.dev ## Run all tests, browser tests included; installs Chromium, PostgreSQL and Redis where it can
+test: $(VENV)/.dev ## Run all tests, browser tests included; installs Chromium, PostgreSQL, Redis and Postfix where it can
 	@$(BIN)/python scripts/test_tools.py
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
