@@ -157,16 +157,19 @@
   });
   document.addEventListener("htmx:after:settle", count);
 
-  // A panel that is asked for again and again leaves open what was opened in it, and keeps the focus when the pressed
-  // button is gone. What a secret's box shows is the server's to say.
-  document.addEventListener("htmx:before:morph:attr", (event) => {
-    if (event.detail.attrName === "open" && event.target.matches("details:not(.secret)")) event.preventDefault();
+  // A test panel that is asked for again and again leaves open what was opened in it, and keeps the focus when the
+  // button that had it is gone.
+  let followed = null;
+  document.addEventListener("htmx:before:swap", () => {
+    const panel = $("test-result");
+    followed = { open: all("details[id][open]", panel ?? undefined).map((box) => box.id), focus: !!panel?.contains(document.activeElement) };
   });
-  let followed = false;
-  document.addEventListener("htmx:before:swap", () => { followed = !!$("test-result")?.contains(document.activeElement); });
   document.addEventListener("htmx:after:swap", () => {
-    if (followed && document.activeElement === document.body) $("test-result")?.focus({ preventScroll: true });
-    followed = false;
+    const panel = $("test-result");
+    if (!panel || !followed) return;
+    followed.open.forEach((id) => { const box = $(id); if (panel.contains(box)) box.open = true; });
+    if (followed.focus && document.activeElement === document.body) panel.focus({ preventScroll: true });
+    followed = null;
   });
 
   // A request that got no answer says so at the top; the answer to a later request takes it away.

@@ -40,13 +40,15 @@ def asked(page: Page) -> list[str]:
 
 
 def announcements(page: Page) -> None:
-    """Count what the live region says, on the page itself."""
+    """Keep in `said` what the live region says from now on."""
     page.evaluate(
-        """() => { window.said = []; const seen = new MutationObserver(() => {
-             const words = document.getElementById('live')?.textContent;
-             if (words && words !== window.said.at(-1)) window.said.push(words);
-             else if (words) window.again = (window.again || 0) + 1; });
-           seen.observe(document.body, { childList: true, characterData: true, subtree: true }); }"""
+        """() => {
+             const words = () => document.getElementById('live')?.textContent ?? '';
+             let last = words();
+             window.said = [];
+             new MutationObserver(() => { if (words() !== last) window.said.push(last = words()); })
+               .observe(document.body, { childList: true, characterData: true, subtree: true });
+           }"""
     )
 
 
