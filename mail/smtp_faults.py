@@ -31,7 +31,6 @@ def from_reply(
     stage: Stage,
     code: str,
     provider: str,
-    host: str = "",
     secrets: Iterable[str] = (),
     challenge: str = "",
     by_token: bool = True,
@@ -40,14 +39,13 @@ def from_reply(
 
     Args:
         code: the stable word for a lasting refusal; temporary ones are "throttled" or "temporary".
-        host: who spoke; it tells which vendor's words to expect of a custom provider.
         challenge: what a 334 said before this reply, decoded; it often tells more than the reply.
         by_token: whether the sign-in uses a grant, which can be lost; a password can only be wrong.
     """
     detail = clean(f"{reply.code} {reply.text} {challenge}".rstrip(), secrets)
     if reply.code < 400:
         return TryLater("reply_unexpected", detail, stage=stage, reply_code=reply.code)
-    action = _action_for(detail, provider, host)
+    action = _action_for(detail, provider)
     if reply.is_temporary and not (reply.code == 432 and action == "reauthorize"):
         word = "throttled" if action == "throttle" else "temporary"
         return TryLater(word, detail, stage=stage, reply_code=reply.code)
@@ -137,6 +135,7 @@ def _words_of(fault: Exception, stage: Stage) -> str:
     return f"{type(fault).__name__}: {fault}"
 
 
-def _action_for(text: str, provider: str, host: str) -> str:
-    found = signatures.match(text, provider=provider, family=Family.SMTP, hosts=(host,) if host else ())
+def _action_for(text: str, provider: str) -> str:
+    # Every row counts for a custom provider, whoever's words they are: to pause for a stranger's throttling is cheap.
+    found = signatures.match(text, provider=provider, family=Family.SMTP)
     return found.action.value if found else ""

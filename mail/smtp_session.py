@@ -122,7 +122,6 @@ class Session:
             stage=stage,
             code=code,
             provider=self.endpoint.provider,
-            host=self.endpoint.host,
             secrets=self.secrets,
             challenge=challenge,
             by_token=self.by_token,
