@@ -71,6 +71,14 @@ def make_store(
     return store
 
 
+def wait_for_all(timeout_s: float = 45.0) -> None:
+    """Until no test is under way in this process any more."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("test-"):
+            thread.join(timeout_s)
+            assert not thread.is_alive(), "a test did not end"
+
+
 def wait_for(uid: str, timeout_s: float = 45.0) -> None:
     """Until the thread of this run is through with the database too."""
     for thread in threading.enumerate():
