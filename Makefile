@@ -31,7 +31,7 @@ soak: test ## The long runs; today the same as the short ones
 
 screenshots: $(VENV)/.dev ## Take the pictures in docs/screenshots
 	@$(BIN)/python scripts/test_tools.py
-	@$(BIN)/python -m pytest tests/journeys/test_every_page.py --screenshots=docs/screenshots
+	@$(BIN)/python -m pytest tests/journeys/test_every_page.py tests/journeys/test_doctor_faults.py --screenshots=docs/screenshots
 
 audit: $(VENV)/.dev ## Look for known weaknesses in the locked dependencies
 	@$(BIN)/pip-audit --require-hashes -r requirements.txt

@@ -250,7 +250,8 @@ class _Writer:
         return "The sandbox" if self.provider.key == "sandbox" else self.provider.name
 
     def _took(self) -> str:
-        return f"{self._end_ms() / 1000:.1f} s"
+        # Nothing takes no time at all, so "0.0 s" is never said.
+        return f"{max(self._end_ms() / 1000, 0.1):.1f} s"
 
     def _end_ms(self) -> float:
         return max(((step.started_ms or 0.0) + (step.duration_ms or 0.0) for step in self.steps), default=0.0)

@@ -13,7 +13,7 @@ import app
 from mail import doctor, doctor_run, probes
 from mail.smtp import Timeouts
 
-_SHORT = Timeouts(connect_s=2, command_s=1.2, data_s=2, final_s=2, attempt_s=8)
+_SHORT = Timeouts(connect_s=2, command_s=1.2, data_s=2, final_s=2, attempt_s=30)
 
 
 def create_app() -> Flask:
