@@ -21,9 +21,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from extensions import db
 from mail import delivery, doctor, outbox
-from mail.conversation_pool import ConversationPool
 from mail.equipment import Equipment
 from mail.outbox import ClaimedMessage, MessageStatus, Outcome
+from mail.smtp.pool import ConversationPool
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -24,7 +24,7 @@ from bench import smtp_messages
 from bench.processes import say
 from bench.smtp_messages import RECIPIENT, SENDER, TOKEN, USER
 from mail.smtp import BearerLogin, Conversation, Encryption, Endpoint
-from mail.smtp_records import Envelope
+from mail.smtp.records import Envelope
 from security.outbound import AllowRule, Door
 from security.secret import Secret
 

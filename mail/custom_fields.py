@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mail.compose import is_settable_header
-from mail.sasl import BEARER_MECHANISMS
+from mail.smtp.sasl import BEARER_MECHANISMS
 from mail.text_rules import parse_host
 
 Pair = tuple[str, str]

@@ -19,7 +19,6 @@ from extensions import db
 from mail import compose, outbox_content, outbox_work, outcomes, token_lease
 from mail import settings as email_settings
 from mail.compose import Draft, Sender
-from mail.conversation_pool import ConversationPool
 from mail.equipment import Equipment
 from mail.errors import MailError, Stage, Withdrawn
 from mail.outbox import CONTENT_UNREADABLE, ClaimedMessage
@@ -28,6 +27,7 @@ from mail.outcomes import Outcome, Waiting
 from mail.settings import Route, SettingsIncomplete
 from mail.signing_in import TokenSource, signed_in
 from mail.smtp import Envelope, Observer, SendResult, Timeouts
+from mail.smtp.pool import ConversationPool
 from mail.tokens import access_token_for
 from models.connection import Connection, Health
 from models.database import reading

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from mail.deduction_words import DEDUCED
+from mail.doctor.deduction_words import DEDUCED
 from mail.errors import Family, Stage
 from mail.fault_words import AFTER_REFUSAL, CLEARED, LIKELY_SIDE, OWN_FAULTS, UNKNOWN_FAULTS, OwnFault
 from mail.fillings import (

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from mail.conversation_pool import ConversationPool
 from mail.equipment import Equipment
 from mail.errors import MailError, Stage
 from mail.routes import Route
 from mail.smtp import BearerLogin, Conversation, Observer, Timeouts
+from mail.smtp.pool import ConversationPool
 from mail.tokens import AccessToken
 from security.secret import Secret
 

@@ -14,10 +14,10 @@ from flask.blueprints import BlueprintSetupState
 
 from blueprints.fields import UNREADABLE, unreadable_fields
 from blueprints.web import equipment, for_store, respond, signed_in_user, wants_fragment
-from mail.domain_check import Sender, check
-from mail.domain_dkim import parse_selector
-from mail.domain_dns import Asker
-from mail.domain_limit import TooManyChecks, Turnstile
+from mail.domain.check import Sender, check
+from mail.domain.dkim import parse_selector
+from mail.domain.dns import Asker
+from mail.domain.limit import TooManyChecks, Turnstile
 from mail.drafts import AdvancedDraft, current
 from mail.text_rules import clean, hidden_character, parse_address, parse_host
 from mail.tokens import end_transaction

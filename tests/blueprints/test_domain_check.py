@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from config import ConfigError, load
-from mail.domain_limit import PER_MINUTE
+from mail.domain.limit import PER_MINUTE
 from models import Store
 from models.database import BUSY_TIMEOUT_MS
 from tests import factories
@@ -171,7 +171,7 @@ def test_nobody_waits_for_the_database_while_a_name_server_is_silent(
 ) -> None:
     """The check holds no transaction: somebody else writes while it is asking."""
     from extensions import db
-    from mail import domain_dns
+    from mail.domain import dns as domain_dns
 
     store_id = store.id
     written: list[bool] = []

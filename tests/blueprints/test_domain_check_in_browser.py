@@ -18,7 +18,7 @@ from tests import factories
 from tests.conftest import PASSWORD, settings_for
 from tests.fakes import tools
 from tests.fakes.dns import NameServer
-from tests.mail.domain_zones import GOOD, WORLD
+from tests.mail.domain.zones import GOOD, WORLD
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(tools.chromium() is None, reason="Chromium is not installed")]
 

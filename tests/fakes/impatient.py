@@ -10,7 +10,8 @@ from functools import partial
 from flask import Flask
 
 import app
-from mail import doctor, doctor_run, probes
+from mail.doctor import examination as doctor_run
+from mail.doctor import probes, runs
 from mail.smtp import Timeouts
 
 _SHORT = Timeouts(connect_s=2, command_s=1.2, data_s=2, final_s=2, attempt_s=30)
@@ -18,7 +19,7 @@ _SHORT = Timeouts(connect_s=2, command_s=1.2, data_s=2, final_s=2, attempt_s=30)
 
 def create_app() -> Flask:
     """Return the application; the process has its limits from then on."""
-    doctor.PER_MINUTE = 1000
+    runs.PER_MINUTE = 1000
     Timeouts.for_test = classmethod(lambda _: _SHORT)  # type: ignore[method-assign,assignment]
     doctor_run.probe = partial(probes.probe, timeout_s=0.8)
     return app.create_app()

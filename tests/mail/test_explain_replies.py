@@ -13,10 +13,12 @@ from typing import Any, cast
 
 import pytest
 
-from mail import sasl, smtp_faults, token_endpoint
+from mail import token_endpoint
 from mail.errors import Family, MailError, Stage
 from mail.explain import Explanation, explain
-from mail.smtp_records import SMTPReply
+from mail.smtp import faults as smtp_faults
+from mail.smtp import sasl
+from mail.smtp.records import SMTPReply
 from security.outbound import Door
 from security.secret import Secret
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mail.deduction_words import DEDUCED
+from mail.doctor.deduction_words import DEDUCED
 from mail.errors import Family, Stage
 from mail.explain import Explanation, explain
 from mail.fault_words import OwnFault

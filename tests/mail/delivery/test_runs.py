@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import select, update
 
 from mail import delivery, outbox
-from mail.conversation_pool import ConversationPool
 from mail.equipment import Equipment
 from mail.outbox import ClaimedMessage, NewMessage, Outcome
+from mail.smtp.pool import ConversationPool
 from models import Connection, EmailSettings, Message, Store
 from models.outbox import HoldReason, MessageStatus
 from security.vault import Place

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mail.deductions import Situation
+from mail.doctor.deductions import Situation
 from mail.errors import Family, Stage
 from models.email_settings import Method
 

@@ -14,8 +14,9 @@ from flask import Flask
 from sqlalchemy import select
 
 from extensions import db as database
-from mail import doctor, doctor_rows
-from mail.doctor_run import _Test
+from mail import doctor
+from mail.doctor import rows as doctor_rows
+from mail.doctor.examination import _Test
 from mail.drafts import SecretEdit
 from mail.equipment import Equipment
 from mail.errors import Stage

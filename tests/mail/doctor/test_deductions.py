@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mail.deduction_words import DEDUCED
-from mail.deductions import Situation, connection_facts, deduce, looks_like_id
+from mail.doctor.deduction_words import DEDUCED
+from mail.doctor.deductions import Situation, connection_facts, deduce, looks_like_id
 from mail.errors import Family, Stage
 from mail.explain import explain
 from mail.signatures import Action

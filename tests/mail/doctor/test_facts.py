@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mail.doctor_facts import details, failed_check, learned
+from mail.doctor.facts import details, failed_check, learned
 from mail.errors import MailError, Stage
 from mail.smtp import Conversation, Encryption, Endpoint, Timeouts
 from security.outbound import Door

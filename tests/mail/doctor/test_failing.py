@@ -13,8 +13,10 @@ from flask import Flask
 from sqlalchemy import select
 
 from extensions import db as database
-from mail import doctor, doctor_draft, doctor_plan
-from mail.doctor_steps import StepState
+from mail import doctor
+from mail.doctor import draft as doctor_draft
+from mail.doctor import plan as doctor_plan
+from mail.doctor.steps import StepState
 from mail.drafts import SecretEdit, current_advanced
 from mail.equipment import Equipment
 from mail.errors import Stage

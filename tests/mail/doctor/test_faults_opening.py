@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from mail import doctor_run, probes
+from mail.doctor import examination as doctor_run
+from mail.doctor import probes
 from mail.errors import Stage
 from security.outbound import AllowRule, Door
 from tests.fakes.hostile_smtp import PRIVATE, SERVERS

@@ -10,7 +10,9 @@ from flask import Flask
 from sqlalchemy import select, update
 
 from extensions import db as database
-from mail import doctor, doctor_draft, doctor_run
+from mail import doctor
+from mail.doctor import draft as doctor_draft
+from mail.doctor import examination as doctor_run
 from mail.drafts import AdvancedDraft, SecretEdit, SecretsNeeded, current_advanced, current_smtp
 from mail.equipment import Equipment
 from mail.errors import Stage

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from mail.doctor.probes import probe
 from mail.errors import Family, MailError, SettingsWrong, Stage, TryLater
-from mail.probes import probe
 from mail.smtp import Conversation, Encryption, Endpoint, Timeouts
 from security.outbound import AllowRule, Door
 from tests.fakes.certs import CA, ServerCert, make_server_cert

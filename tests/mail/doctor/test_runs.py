@@ -16,9 +16,10 @@ from flask import Flask
 from sqlalchemy import select
 
 from extensions import db as database
-from mail import doctor, doctor_run
+from mail import doctor
 from mail.audit import Actor
-from mail.doctor_steps import Progress
+from mail.doctor import examination as doctor_run
+from mail.doctor.steps import Progress
 from mail.drafts import SecretEdit, current_smtp
 from mail.equipment import Equipment
 from mail.errors import Stage
