@@ -14,7 +14,7 @@ run: $(VENV)/.runtime ## Run everything on this machine: web, worker, sandbox (S
 
 test: $(VENV)/.dev ## Run all tests, browser tests included; installs Chromium, PostgreSQL, Redis and Postfix where it can
 	@$(BIN)/python scripts/test_tools.py
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev ## Check format, style and types
 	@$(BIN)/ruff format --check .

@@ -20,6 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
 
+# What the commands made for the first installation of this process: keyring and empty database.
+_ready: list[bytes] = []
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -49,6 +53,7 @@ class Installation:
         self._more = dict(more or {})
         self._trusted = trusted
         self._application = application
+        self._has_own_file = not database_url
         self._database_url = database_url or f"sqlite:///{directory / 'storepost.sqlite3'}"
         self._processes: list[subprocess.Popen[bytes]] = []
         self.log_file = directory / "log.txt"
@@ -83,8 +88,7 @@ class Installation:
             "STOREPOST_SANDBOX_SMTP_PORT": str(self.sandbox.smtp_port),
             "STOREPOST_DNS_SERVERS": "127.0.0.1:9",  # nobody answers there
         } | self._more
-        self.flask("secrets", "init", str(self.directory / "keyring"))
-        self.flask("db", "upgrade")
+        self._make_ready()
         self._start(str(BIN / "gunicorn"), "--bind", f"127.0.0.1:{self.port}", "--workers", "1", self._application)
         if self._wants_worker:
             self.start_worker()
@@ -103,6 +107,19 @@ class Installation:
                 process.kill()
                 process.wait()
         self.sandbox.stop()
+
+    def _make_ready(self) -> None:
+        """Make keys and tables by our commands; on SQLite once in each process of tests, and by copying after that."""
+        files = [self.directory / name for name in ("keyring", "storepost.sqlite3")]
+        if not self._has_own_file or not _ready:
+            self.flask("secrets", "init", str(self.directory / "keyring"))
+            self.flask("db", "upgrade")
+            if self._has_own_file:
+                _ready.extend(file.read_bytes() for file in files)
+            return
+        for file, content in zip(files, _ready, strict=True):
+            file.write_bytes(content)
+            file.chmod(0o600)
 
     def _ca_file(self) -> Path:
         if not self._trusted:
