@@ -52,6 +52,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", default="", help="a folder for a picture of every page")
 
 
+_JOURNEYS = Path(__file__).parent / "journeys"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first: begun last, they would keep one worker busy when the others have nothing left.
+
+    With pytest-xdist it also keeps most journeys in one worker, which starts one installation for each file then.
+    """
+    items.sort(key=lambda item: (not item.path.is_relative_to(_JOURNEYS), item.path.name != "test_every_page.py"))
+
+
 @pytest.fixture(autouse=True)
 def no_outside_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any connection beyond loopback fails the test that tries it."""

@@ -86,7 +86,9 @@ def make_api_key(page: Page) -> str:
     page.get_by_role("navigation", name=re.compile("^Pages of")).get_by_role("link", name="API keys").click()
     page.get_by_label("Name").fill("Shop")
     page.get_by_role("button", name=re.compile("Create")).click()
-    found = re.search(r"sp_[A-Za-z0-9_-]{43}", page.get_by_role("main").inner_text())
+    key = re.compile(r"sp_[A-Za-z0-9_-]{43}")
+    expect(page.get_by_role("main")).to_contain_text(key)
+    found = key.search(page.get_by_role("main").inner_text())
     assert found, "the new key is shown once"
     return found.group(0)
 

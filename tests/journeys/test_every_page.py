@@ -44,6 +44,7 @@ def test_every_page(
         # axe looks at the finished page from an isolated session of the debugger: our CSP lets no foreign script in.
         page.emulate_media(color_scheme="light", reduced_motion="reduce")
         for name in tour.pages(page, installation):
+            page.wait_for_load_state()  # a page that is being left has no document for a moment
             for theme in ("dark", "light"):
                 # As the theme cookie does it; the state of the page stays, which a reload would lose.
                 page.evaluate(TURN, theme)

@@ -139,6 +139,7 @@ def _sending(page: Page, installation: Installation) -> Iterator[str]:
     page.reload()
     yield "messages"
     page.get_by_role("link", name="To nobody").click()
+    page.wait_for_url(re.compile(r"/messages/\w{20,}"))  # the list names the recipient too
     expect(page.get_by_text("nobody@inbox.example").first).to_be_visible()
     yield "message"
     page.goto(f"{installation.url}/stores/3/messages?q=nothing-like-this")
