@@ -91,7 +91,7 @@ def _bind_extensions(app: Flask) -> None:
         )
     if proxies := app.config.get("PROXY_COUNT", 0):
         # Flask documents this very assignment; its types call wsgi_app a method.
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]  # Flask's own way
     db.init_app(app)
     # SQLite changes a table by copying it; 0002 and later need batch mode, and see migrations/env.py for foreign keys.
     migrate.init_app(app, db, render_as_batch=True)
@@ -101,7 +101,7 @@ def _bind_extensions(app: Flask) -> None:
     # Its blueprint stays off: our pages sign people in with its functions. Second factors will switch parts of it on.
     Security(app, SQLAlchemyUserDatastore(db, User, Role), register_blueprint=False)
     # It would also take a person's token from any query string or JSON body, and read every body for it.
-    app.login_manager.request_loader(lambda request: None)  # type: ignore[attr-defined]
+    app.login_manager.request_loader(lambda request: None)  # type: ignore[attr-defined]  # set by Flask-Login
     with app.app_context():
         prepare_engine(db.engine)
 

@@ -45,6 +45,7 @@ class Client:
         """Connect and sign in, where that is not part of what is measured."""
 
     def send(self, number: int) -> None:
+        """Send so many; every client has a way of its own, and nothing is measured of one that has none."""
         raise NotImplementedError
 
     def close(self) -> None:

@@ -12,7 +12,8 @@ from blueprints.email_settings.posted import Posted, read_advanced, read_smtp
 from blueprints.web import actor, equipment, for_store, respond, see_other, signed_in_user, wants_fragment
 from extensions import db
 from mail import doctor
-from mail.doctor.report import Report, report_on
+from mail.doctor.records import Report
+from mail.doctor.report import report_on
 from mail.drafts import SecretsNeeded
 from mail.text_rules import clean, parse_address
 from models import Store

@@ -7,14 +7,13 @@ Source: product.md 5, ui.md 7 ("Test result") and 8.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from mail.doctor.facts import details, failed_check, learned
 from mail.doctor.fields import field_to_mend, what_is_fine
 from mail.doctor.markdown import Finding, support_report
+from mail.doctor.records import Failure, Report
 from mail.doctor.steps import LABELS, Step, StepLine, StepState, from_rows
 from mail.errors import Family, Stage
 from mail.explain import Explanation, explain
@@ -24,77 +23,7 @@ from models.test_run import TestRun, TestStatus
 
 # Faults whose own headline says more than who did not do what.
 _SPEAK_FOR_THEMSELVES = frozenset({"blocked", "unreadable", "withdrawn", "plaintext_auth", "starttls_injection"})
-_KINDS = {"running": "run", "passed": "ok", "failed": "bad", "stopped": "warn", "cancelled": "off"}
 _METHODS = {Method.SMTP: "SMTP", Method.ADVANCED_SMTP: "Advanced SMTP"}
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What went wrong, for people.
-
-    Attributes:
-        cleared: a sentence on what is not the problem, or an empty text.
-        speaker: whose words `words` are; empty for ours.
-        action: one of `mail.signatures.Action`, or "connect" when only Connect is missing.
-        fields: form fields to mend with their labels, the first one first; none when nothing in the form helps.
-        missing: sentences on what is still to be filled in, with their fields.
-    """
-
-    stage: Stage
-    explanation: Explanation
-    cleared: str
-    speaker: str
-    words: str
-    action: str
-    fields: tuple[tuple[str, str], ...]
-    missing: tuple[tuple[str, str, str], ...]
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything the panel shows. `title` is also what is announced when the test has ended.
-
-    Attributes:
-        outcome: the same in a few words, for a list of tests.
-        can_cancel: it runs, and its message is not on its way yet.
-        support: Markdown to hand to somebody who helps, without secrets; empty while the test runs.
-    """
-
-    uid: str
-    method: Method
-    status: TestStatus
-    title: str
-    outcome: str
-    sentence: str
-    notes: tuple[str, ...]
-    steps: tuple[StepLine, ...]
-    failure: Failure | None
-    recipient: str
-    provider_name: str
-    host: str
-    who: str
-    took: str
-    is_off: bool
-    is_sandbox: bool
-    tests_unsaved: bool
-    can_cancel: bool
-    support: str
-    started_at: datetime
-    finished_at: datetime | None
-
-    @property
-    def kind(self) -> str:
-        """The look of the panel: run, ok, bad, warn or off."""
-        return _KINDS[self.status.value]
-
-    @property
-    def failed_step(self) -> tuple[int, str] | None:
-        """Number and label of the step that failed."""
-        return next(((n, line.label) for n, line in enumerate(self.steps, 1) if line.state is StepState.FAILED), None)
-
-    @property
-    def is_running(self) -> bool:
-        return self.status is TestStatus.RUNNING
 
 
 def report_on(run: TestRun, status: TestStatus, *, store_name: str, providers: Catalogue) -> Report:

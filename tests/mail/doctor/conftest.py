@@ -11,7 +11,7 @@ from flask import Flask
 from app import create_app
 from extensions import db as database
 from mail import doctor
-from mail.doctor.report import Report
+from mail.doctor.records import Report
 from mail.drafts import Draft, current
 from mail.equipment import Equipment
 from models import Store

@@ -23,7 +23,8 @@ from sqlalchemy import select
 from app import create_app
 from extensions import db as database
 from mail import doctor
-from mail.doctor.report import Report, report_on
+from mail.doctor.records import Report
+from mail.doctor.report import report_on
 from mail.doctor.steps import StepState
 from mail.drafts import Draft, SecretEdit
 from mail.equipment import Equipment

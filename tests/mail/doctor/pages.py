@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from extensions import db as database
 from mail import doctor
-from mail.doctor.report import Report, report_on
+from mail.doctor.records import Report
+from mail.doctor.report import report_on
 from mail.doctor.steps import StepState
 from mail.equipment import Equipment
 from mail.errors import Stage

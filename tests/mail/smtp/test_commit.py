@@ -2,55 +2,19 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mail.errors import Refused, Stage, TryLater, Uncertain, Withdrawn
-from mail.smtp import Conversation, Encryption, SMTPReply, Timeouts
+from mail.smtp import SMTPReply, Timeouts
 from mail.smtp.envelope import dot_stuffed
 from mail.smtp.replies import queue_id
 from tests.fakes.mta import MTA
 from tests.fakes.rawserver import Peer, RawServer
 from tests.mail.conftest import MESSAGE
-
-Dial = Callable[..., Conversation]
-CLEAR = Encryption.OPPORTUNISTIC
-ANNA, BEN, CLEO = "anna@example.com", "ben@example.com", "cleo@example.com"
-
-
-@pytest.fixture
-def mta() -> Iterator[MTA]:
-    with MTA() as server:
-        yield server
-
-
-def _opened(dial: Dial, server: object, **more: object) -> Conversation:
-    conversation = dial(server, CLEAR, **more)
-    conversation.open()
-    return conversation
-
-
-def _server(*answers: str | None, extensions: tuple[str, ...] = ()) -> RawServer:
-    """A server that gives these answers in turn; after a 354 it hears the message; None hangs up."""
-
-    def script(peer: Peer) -> None:
-        peer.say("220 mail.test")
-        peer.ehlo(*extensions)
-        is_data = False
-        for answer in answers:
-            peer.hear_message() if is_data else peer.hear()
-            if answer is None:
-                return
-            peer.say(answer)
-            is_data = answer.startswith("354")
-        while True:
-            if peer.hear() == "RSET":
-                peer.say("250 reset")
-
-    return RawServer(script)
+from tests.mail.smtp.talk import ANNA, Dial, answering, opened
 
 
 def test_it_asks_before_the_bytes_that_commit(dial: Dial, mta: MTA) -> None:
@@ -61,13 +25,13 @@ def test_it_asks_before_the_bytes_that_commit(dial: Dial, mta: MTA) -> None:
         asked.append(len(mta.received))
         return True
 
-    _opened(dial, mta).send("s@example.com", [ANNA], body, before_commit=ask)
+    opened(dial, mta).send("s@example.com", [ANNA], body, before_commit=ask)
     assert asked == [0]
     assert mta.received[0].content == body
 
 
 def test_a_no_before_the_commit_withdraws_the_message(dial: Dial, mta: MTA) -> None:
-    conversation = _opened(dial, mta)
+    conversation = opened(dial, mta)
     with pytest.raises(Withdrawn) as caught:
         conversation.send("s@example.com", [ANNA], MESSAGE, before_commit=lambda: False)
     assert caught.value.stage is Stage.MESSAGE
@@ -79,7 +43,7 @@ def test_an_error_in_the_question_withdraws_the_message_too(dial: Dial, mta: MTA
     def fail() -> bool:
         raise RuntimeError("the database is gone")
 
-    conversation = _opened(dial, mta)
+    conversation = opened(dial, mta)
     with pytest.raises(RuntimeError):
         conversation.send("s@example.com", [ANNA], MESSAGE, before_commit=fail)
     assert not conversation.is_open
@@ -87,22 +51,22 @@ def test_an_error_in_the_question_withdraws_the_message_too(dial: Dial, mta: MTA
 
 
 def test_no_byte_of_the_end_leaves_before_the_question_is_answered(dial: Dial) -> None:
-    with _server("250 ok", "250 ok", "354 go", "250 never") as server:
-        conversation = _opened(dial, server)
+    with answering("250 ok", "250 ok", "354 go", "250 never") as server:
+        conversation = opened(dial, server)
         with pytest.raises(Withdrawn):
             conversation.send("s@example.com", [ANNA], MESSAGE, before_commit=lambda: False)
     assert server.dialogue[-1] == "S: 354 go"
 
 
 def test_a_cut_before_the_data_is_temporary(dial: Dial) -> None:
-    with _server("250 ok", "250 ok", None) as server, pytest.raises(TryLater, match="Connection unexpectedly closed"):
-        _opened(dial, server).send("s@example.com", [ANNA], MESSAGE)
+    with answering("250 ok", "250 ok", None) as server, pytest.raises(TryLater, match="Connection unexpectedly closed"):
+        opened(dial, server).send("s@example.com", [ANNA], MESSAGE)
 
 
 @pytest.mark.parametrize("cut", ["data", "dot"])
 def test_a_cut_after_the_final_dot_is_uncertain(dial: Dial, mta: MTA, cut: str) -> None:
     mta.faults.cut = cut
-    conversation = _opened(dial, mta)
+    conversation = opened(dial, mta)
     with pytest.raises(Uncertain) as caught:
         conversation.send("s@example.com", [ANNA], MESSAGE)
     assert (caught.value.code, caught.value.stage) == ("cut_after_dot", Stage.MESSAGE)
@@ -114,13 +78,13 @@ def test_silence_after_the_final_dot_is_uncertain(dial: Dial, mta: MTA) -> None:
     mta.faults.answer_delay_s = 1.5
     timeouts = Timeouts(connect_s=1, command_s=1, data_s=1, final_s=0.2, attempt_s=3)
     with pytest.raises(Uncertain, match="timed out"):
-        _opened(dial, mta, timeouts=timeouts).send("s@example.com", [ANNA], MESSAGE)
+        opened(dial, mta, timeouts=timeouts).send("s@example.com", [ANNA], MESSAGE)
 
 
 @pytest.mark.parametrize("answer", ["garbage", "354 more?", "250-never\r\nended"])
 def test_an_answer_to_the_dot_that_cannot_be_read_is_uncertain(dial: Dial, answer: str) -> None:
-    with _server("250 ok", "250 ok", "354 go", answer) as server, pytest.raises(Uncertain):
-        _opened(dial, server).send("s@example.com", [ANNA], MESSAGE)
+    with answering("250 ok", "250 ok", "354 go", answer) as server, pytest.raises(Uncertain):
+        opened(dial, server).send("s@example.com", [ANNA], MESSAGE)
 
 
 def test_a_server_that_hangs_up_amid_a_long_message_is_heard_out(dial: Dial) -> None:
@@ -136,7 +100,7 @@ def test_a_server_that_hangs_up_amid_a_long_message_is_heard_out(dial: Dial) -> 
 
     body = b"Subject: x\r\n\r\n" + b"0123456789abcdef\r\n" * 600_000
     with RawServer(script) as server, pytest.raises((Refused, TryLater)) as caught:
-        _opened(dial, server).send("s@example.com", [ANNA], body)
+        opened(dial, server).send("s@example.com", [ANNA], body)
     # Whether the words survive the reset is the kernel's choice; that nothing was committed is certain.
     assert caught.value.code in {"message_refused", "connection_cut"}
 
@@ -154,7 +118,7 @@ def test_a_peer_that_stops_reading_is_left_at_the_deadline(dial: Dial) -> None:
     body = b"Subject: x\r\n\r\n" + b"0123456789abcdef\r\n" * 1_000_000
     timeouts = Timeouts(connect_s=1, command_s=1, data_s=0.3, final_s=1, attempt_s=3)
     with RawServer(script) as server:
-        conversation = _opened(dial, server, timeouts=timeouts)
+        conversation = opened(dial, server, timeouts=timeouts)
         with pytest.raises(TryLater, match="timed out"):
             conversation.send("s@example.com", [ANNA], body)
         stop.set()
@@ -162,7 +126,7 @@ def test_a_peer_that_stops_reading_is_left_at_the_deadline(dial: Dial) -> None:
 
 def test_lines_that_begin_with_dots_arrive_unchanged(dial: Dial, mta: MTA) -> None:
     content = b"Subject: x\r\n\r\n.\r\n..\r\n.hidden\r\nend\r\n.\r\n"
-    _opened(dial, mta).send("s@example.com", [ANNA], content)
+    opened(dial, mta).send("s@example.com", [ANNA], content)
     assert mta.received[0].content == content
 
 

@@ -1,56 +1,19 @@
 """Handing over a message: envelope, data, the moment that commits, and what the server makes of it."""
 
 import re
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from mail.errors import MailError, Refused, SettingsWrong, Stage, TryLater
-from mail.smtp import Conversation, Encryption, Timeouts
+from mail.smtp import Timeouts
 from tests.fakes.mta import MTA
-from tests.fakes.rawserver import Peer, RawServer
 from tests.mail.conftest import BEARER, MESSAGE, Watch
-
-Dial = Callable[..., Conversation]
-CLEAR = Encryption.OPPORTUNISTIC
-ANNA, BEN, CLEO = "anna@example.com", "ben@example.com", "cleo@example.com"
-
-
-@pytest.fixture
-def mta() -> Iterator[MTA]:
-    with MTA() as server:
-        yield server
-
-
-def _opened(dial: Dial, server: object, **more: object) -> Conversation:
-    conversation = dial(server, CLEAR, **more)
-    conversation.open()
-    return conversation
-
-
-def _server(*answers: str | None, extensions: tuple[str, ...] = ()) -> RawServer:
-    """A server that gives these answers in turn; after a 354 it hears the message; None hangs up."""
-
-    def script(peer: Peer) -> None:
-        peer.say("220 mail.test")
-        peer.ehlo(*extensions)
-        is_data = False
-        for answer in answers:
-            peer.hear_message() if is_data else peer.hear()
-            if answer is None:
-                return
-            peer.say(answer)
-            is_data = answer.startswith("354")
-        while True:
-            if peer.hear() == "RSET":
-                peer.say("250 reset")
-
-    return RawServer(script)
+from tests.mail.smtp.talk import ANNA, BEN, CLEAR, CLEO, Dial, answering, opened
 
 
 def test_a_message_arrives_with_its_envelope(dial: Dial, mta: MTA) -> None:
     watch = Watch()
-    result = _opened(dial, mta, observe=watch).send("shop@example.com", [ANNA, BEN], MESSAGE)
+    result = opened(dial, mta, observe=watch).send("shop@example.com", [ANNA, BEN], MESSAGE)
     message = mta.received[0]
     assert (message.sender, message.recipients, message.content) == ("shop@example.com", (ANNA, BEN), MESSAGE)
     assert [(one.address, one.accepted, one.reply.code) for one in result.recipients] == [
@@ -69,8 +32,8 @@ def test_a_message_arrives_with_its_envelope(dial: Dial, mta: MTA) -> None:
 
 
 def test_the_dialogue_is_one_command_one_reply(dial: Dial) -> None:
-    with _server("250 ok", "250 ok", "251 will forward", "354 go", "250 done", extensions=("SIZE 9999",)) as server:
-        _opened(dial, server).send("shop@example.com", [ANNA, BEN], MESSAGE)
+    with answering("250 ok", "250 ok", "251 will forward", "354 go", "250 done", extensions=("SIZE 9999",)) as server:
+        opened(dial, server).send("shop@example.com", [ANNA, BEN], MESSAGE)
     assert server.dialogue[4:] == [
         f"C: MAIL FROM:<shop@example.com> SIZE={len(MESSAGE)}",
         "S: 250 ok",
@@ -96,20 +59,20 @@ def test_parameters_are_named_only_when_offered_and_needed(dial: Dial) -> None:
         international: f"MAIL FROM:<s@example.com> SIZE={len(international)} BODY=8BITMIME SMTPUTF8",
     }
     for content, line in expected.items():
-        with _server("250 ok", "250 ok", "354 go", "250 done", extensions=offered) as server:
-            _opened(dial, server).send("s@example.com", [ANNA], content)
+        with answering("250 ok", "250 ok", "354 go", "250 done", extensions=offered) as server:
+            opened(dial, server).send("s@example.com", [ANNA], content)
         assert server.said_by_client[1] == line
 
 
 def test_an_international_local_part_asks_for_smtputf8(dial: Dial, mta: MTA) -> None:
-    _opened(dial, mta).send("shop@example.com", ["jürgen@example.com"], MESSAGE)
+    opened(dial, mta).send("shop@example.com", ["jürgen@example.com"], MESSAGE)
     assert mta.received[0].recipients == ("jürgen@example.com",)
     assert "SMTPUTF8" in mta.received[0].mail_options
 
 
 def test_a_recipient_who_needs_smtputf8_is_refused_alone_where_it_is_missing(dial: Dial) -> None:
     with MTA(smtputf8=False) as mta:
-        result = _opened(dial, mta).send("shop@example.com", ["jürgen@example.com", ANNA], MESSAGE)
+        result = opened(dial, mta).send("shop@example.com", ["jürgen@example.com", ANNA], MESSAGE)
     assert [one.accepted for one in result.recipients] == [False, True]
     assert "SMTPUTF8" in result.recipients[0].reply.text
     assert mta.received[0].recipients == (ANNA,)
@@ -117,27 +80,27 @@ def test_a_recipient_who_needs_smtputf8_is_refused_alone_where_it_is_missing(dia
 
 def test_a_sender_who_needs_smtputf8_is_a_matter_of_settings_where_it_is_missing(dial: Dial) -> None:
     with MTA(smtputf8=False) as mta, pytest.raises(SettingsWrong, match="SMTPUTF8") as caught:
-        _opened(dial, mta).send("jürgen@example.com", [ANNA], MESSAGE)
+        opened(dial, mta).send("jürgen@example.com", [ANNA], MESSAGE)
     assert caught.value.stage is Stage.SENDER
 
 
 @pytest.mark.parametrize("content", ["Subject: ü\r\n\r\nx\r\n".encode(), b"Subject: x\r\n\r\n\xc3\xbc\r\n"])
 def test_bytes_the_server_does_not_carry_are_refused_before_anything_is_said(dial: Dial, content: bytes) -> None:
-    with _server() as server, pytest.raises(Refused):
-        _opened(dial, server).send("s@example.com", [ANNA], content)
+    with answering() as server, pytest.raises(Refused):
+        opened(dial, server).send("s@example.com", [ANNA], content)
     assert server.said_by_client == ["EHLO localhost"]
 
 
 def test_domains_travel_in_ascii(dial: Dial, mta: MTA) -> None:
-    result = _opened(dial, mta).send("shop@bücher.example", ["anna@münchen.example"], MESSAGE)
+    result = opened(dial, mta).send("shop@bücher.example", ["anna@münchen.example"], MESSAGE)
     assert mta.received[0].sender == "shop@xn--bcher-kva.example"
     assert mta.received[0].recipients == ("anna@xn--mnchen-3ya.example",)
     assert result.recipients[0].address == "anna@münchen.example"
 
 
 def test_an_empty_sender_is_the_null_path(dial: Dial) -> None:
-    with _server("250 ok", "250 ok", "354 go", "250 done") as server:
-        _opened(dial, server).send("", [ANNA], MESSAGE)
+    with answering("250 ok", "250 ok", "354 go", "250 done") as server:
+        opened(dial, server).send("", [ANNA], MESSAGE)
     assert server.said_by_client[1] == "MAIL FROM:<>"
 
 
@@ -145,7 +108,7 @@ def test_an_empty_sender_is_the_null_path(dial: Dial) -> None:
     "address", ["a@b.example>\r\nRCPT TO:<x@y.example", "a b@c.example", "nobody", "@c.example", "a@<b>", "a@ex..ämple"]
 )
 def test_an_address_that_would_end_the_command_never_reaches_the_wire(dial: Dial, mta: MTA, address: str) -> None:
-    conversation = _opened(dial, mta)
+    conversation = opened(dial, mta)
     result = conversation.send("shop@example.com", [address, ANNA], MESSAGE)
     assert [one.accepted for one in result.recipients] == [False, True]
     assert mta.received[0].recipients == (ANNA,)
@@ -156,7 +119,7 @@ def test_an_address_that_would_end_the_command_never_reaches_the_wire(dial: Dial
 
 def test_each_recipient_has_a_result_of_its_own(dial: Dial, mta: MTA) -> None:
     mta.faults.refuse_recipients = {BEN: "550 5.1.1 no such user", CLEO: "452 4.2.2 mailbox full"}
-    result = _opened(dial, mta).send("shop@example.com", [ANNA, BEN, CLEO], MESSAGE)
+    result = opened(dial, mta).send("shop@example.com", [ANNA, BEN, CLEO], MESSAGE)
     assert [(one.accepted, one.temporary, one.reply.enhanced) for one in result.recipients] == [
         (True, False, "2.1.5"),
         (False, False, "5.1.1"),
@@ -167,7 +130,7 @@ def test_each_recipient_has_a_result_of_its_own(dial: Dial, mta: MTA) -> None:
 
 def test_too_many_recipients_is_temporary_whatever_its_first_digit(dial: Dial, mta: MTA) -> None:
     mta.faults.refuse_recipients = {BEN: "550 5.5.3 too many recipients"}
-    result = _opened(dial, mta).send("shop@example.com", [ANNA, BEN], MESSAGE)
+    result = opened(dial, mta).send("shop@example.com", [ANNA, BEN], MESSAGE)
     assert result.recipients[1].temporary
 
 
@@ -183,7 +146,7 @@ def test_when_all_are_refused_the_gravest_reason_speaks_and_the_results_go_along
     dial: Dial, mta: MTA, replies: tuple[str, str], kind: type[MailError]
 ) -> None:
     mta.faults.refuse_recipients = dict(zip((ANNA, BEN), replies, strict=True))
-    conversation = _opened(dial, mta)
+    conversation = opened(dial, mta)
     with pytest.raises(kind) as caught:
         conversation.send("shop@example.com", [ANNA, BEN], MESSAGE)
     assert (caught.value.code in {"recipients_refused", "temporary"}, caught.value.stage) == (True, Stage.RECIPIENT)
@@ -195,15 +158,15 @@ def test_when_all_are_refused_the_gravest_reason_speaks_and_the_results_go_along
 
 
 def test_a_421_at_a_recipient_puts_off_the_whole_message(dial: Dial) -> None:
-    with _server("250 ok", "250 ok", "421 4.3.2 closing") as server, pytest.raises(TryLater) as caught:
-        _opened(dial, server).send("s@example.com", [ANNA, BEN, CLEO], MESSAGE)
+    with answering("250 ok", "250 ok", "421 4.3.2 closing") as server, pytest.raises(TryLater) as caught:
+        opened(dial, server).send("s@example.com", [ANNA, BEN, CLEO], MESSAGE)
     assert caught.value.reply_code == 421
     assert server.said_by_client[-1] == f"RCPT TO:<{BEN}>"
 
 
 def test_nobody_to_send_to_is_refused(dial: Dial, mta: MTA) -> None:
     with pytest.raises(Refused, match="no recipient"):
-        _opened(dial, mta).send("s@example.com", [], MESSAGE)
+        opened(dial, mta).send("s@example.com", [], MESSAGE)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +185,7 @@ def test_a_refused_sender_is_judged_by_the_catalogue(
 ) -> None:
     mta.faults.refuse_sender = reply
     with pytest.raises(kind) as caught:
-        _opened(dial, mta, provider=provider).send("s@example.com", [ANNA], MESSAGE)
+        opened(dial, mta, provider=provider).send("s@example.com", [ANNA], MESSAGE)
     assert (caught.value.code, caught.value.stage, caught.value.detail) == (code, Stage.SENDER, reply)
 
 
@@ -248,19 +211,19 @@ def test_a_refused_message_is_judged_by_the_catalogue(
     dial: Dial, provider: str, reply: str, kind: type[MailError], code: str, when: str
 ) -> None:
     answers = ("354 go", reply) if when == "after the dot" else (reply,)
-    with _server("250 ok", "250 ok", *answers) as server, pytest.raises(kind) as caught:
-        _opened(dial, server, provider=provider).send("s@example.com", [ANNA], MESSAGE)
+    with answering("250 ok", "250 ok", *answers) as server, pytest.raises(kind) as caught:
+        opened(dial, server, provider=provider).send("s@example.com", [ANNA], MESSAGE)
     assert (caught.value.code, caught.value.stage, caught.value.detail) == (code, Stage.MESSAGE, reply)
 
 
 def test_data_answered_by_anything_but_354_sends_no_message(dial: Dial) -> None:
-    with _server("250 ok", "250 ok", "250 what data?") as server, pytest.raises(TryLater):
-        _opened(dial, server).send("s@example.com", [ANNA], MESSAGE)
+    with answering("250 ok", "250 ok", "250 what data?") as server, pytest.raises(TryLater):
+        opened(dial, server).send("s@example.com", [ANNA], MESSAGE)
     assert server.said_by_client[-1] == "DATA"
 
 
 def test_several_messages_share_one_conversation(dial: Dial, mta: MTA) -> None:
-    conversation = _opened(dial, mta, timeouts=Timeouts(connect_s=1, command_s=1, final_s=1, attempt_s=1))
+    conversation = opened(dial, mta, timeouts=Timeouts(connect_s=1, command_s=1, final_s=1, attempt_s=1))
     for number in range(3):
         conversation.send("s@example.com", [ANNA], b"Subject: %d\r\n\r\n.\r\n" % number)
     assert [one.content for one in mta.received] == [b"Subject: %d\r\n\r\n.\r\n" % number for number in range(3)]
@@ -268,23 +231,23 @@ def test_several_messages_share_one_conversation(dial: Dial, mta: MTA) -> None:
 
 
 def test_a_message_that_exceeds_the_announced_size_is_not_begun(dial: Dial) -> None:
-    with _server(extensions=("SIZE 20",)) as server, pytest.raises(Refused, match="exceeds fixed maximum") as caught:
-        _opened(dial, server).send("s@example.com", [ANNA], MESSAGE)
+    with answering(extensions=("SIZE 20",)) as server, pytest.raises(Refused, match="exceeds fixed maximum") as caught:
+        opened(dial, server).send("s@example.com", [ANNA], MESSAGE)
     assert caught.value.code == "too_large"
     assert server.said_by_client == ["EHLO localhost"]
 
 
 @pytest.mark.parametrize("size", ["0", "", "plenty"])
 def test_a_size_that_names_no_limit_is_none(dial: Dial, size: str) -> None:
-    with _server("250 ok", "250 ok", "354 go", "250 ok", extensions=(f"SIZE {size}",)) as server:
-        _opened(dial, server).send("s@example.com", [ANNA], MESSAGE)
+    with answering("250 ok", "250 ok", "354 go", "250 ok", extensions=(f"SIZE {size}",)) as server:
+        opened(dial, server).send("s@example.com", [ANNA], MESSAGE)
 
 
 @pytest.mark.parametrize("body", [b"a\nb\r\n", b"a\rb\r\n", b"a\r\n.\r\r\nb\r\n", b"no end", b"", b"a\r\n.\nMAIL\r\n"])
 def test_other_line_ends_than_crlf_are_refused(dial: Dial, mta: MTA, body: bytes) -> None:
     content = b"Subject: x\r\n\r\n" + body if body else b""
     with pytest.raises(Refused) as caught:
-        _opened(dial, mta).send("s@example.com", [ANNA], content)
+        opened(dial, mta).send("s@example.com", [ANNA], content)
     assert caught.value.code == "unsendable"
     assert mta.received == []
 
