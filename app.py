@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from flask import Flask
@@ -19,6 +20,7 @@ from blueprints.sessions import StoredSessions
 from extensions import csrf, db, htmx, migrate
 from mail import keys
 from mail.equipment import Equipment
+from mail.nudges import HueyNudges, NoNudges, open_queue
 from mail.providers import Provider, catalogue, sandbox_provider
 from models import Role, User
 from models.database import prepare_engine
@@ -128,6 +130,8 @@ def _equip(app: Flask) -> Equipment:
         plaintext_auth_hosts=settings.get("PLAINTEXT_AUTH_HOSTS", frozenset()),
         implicit_tls_ports=settings.get("IMPLICIT_TLS_PORTS", frozenset({465, 2465})),
         dns_servers=settings.get("DNS_SERVERS", ()),
+        nudges=HueyNudges(open_queue(settings["QUEUE_URL"])) if settings.get("QUEUE_URL") else NoNudges(),
+        lease=timedelta(seconds=settings.get("LEASE_S", 90)),
     )
 
 

@@ -138,6 +138,20 @@ def _dns_servers(environment: _Environment) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
+def _queue_url(environment: _Environment, database: str) -> str:
+    """Where nudges for workers are carried: Redis, PostgreSQL, or a file beside an SQLite database."""
+    url = environment.get("QUEUE_URL")
+    if not url:
+        if database.startswith("sqlite:///"):
+            return "sqlite:///" + str(Path(database.removeprefix("sqlite:///")).with_suffix(".queue.sqlite3"))
+        return f"sqlite:///{ROOT / 'instance' / 'storepost.queue.sqlite3'}"
+    if url.startswith(("postgres://", "postgresql://")):
+        return "postgresql://" + url.split("://", 1)[1]
+    if url.startswith(("redis://", "rediss://", "sqlite:///")):
+        return url
+    raise ConfigError("STOREPOST_QUEUE_URL must start with redis:// or postgresql://; leave it out for a local file.")
+
+
 def database_url(variables: Mapping[str, str] | None = None) -> str:
     """The database alone, for the one command that runs before there are keys."""
     return _database_url(_Environment(os.environ if variables is None else variables))
@@ -161,10 +175,13 @@ def load(variables: Mapping[str, str] | None = None) -> dict[str, object]:
             "The keyring is missing: set STOREPOST_KEYRING_FILE (or STOREPOST_KEYRING) to your encryption keys; "
             "`flask secrets init` makes the first one beside an empty database."
         )
+    database = _database_url(environment)
     return {
         "PUBLIC_URL": public_url,
         "SECRET_KEY": _secret_key(environment),
-        "SQLALCHEMY_DATABASE_URI": _database_url(environment),
+        "SQLALCHEMY_DATABASE_URI": database,
+        "QUEUE_URL": _queue_url(environment, database),
+        "LEASE_S": environment.number("LEASE_S", 90, 2, 3600),
         "KEYRING": keyring,
         "DEBUG": debug,
         "TRUSTED_HOSTS": [host, *environment.words("TRUSTED_HOSTS")],

@@ -6,7 +6,9 @@ Made once by app.py from the configuration and handed in as an argument, so that
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
+from mail.nudges import NoNudges, Nudges
 from mail.providers import Catalogue
 from mail.smtp import Encryption, Timeouts
 from security.outbound import Door
@@ -24,6 +26,10 @@ class Equipment:
     timeouts: Timeouts = field(default_factory=Timeouts)
     # (address, port) of the name servers that the domain check asks; those of this machine when there is none.
     dns_servers: tuple[tuple[str, int], ...] = ()
+    # How workers are told of new mail; without one they find it by looking (once a second).
+    nudges: Nudges = field(default_factory=NoNudges)
+    # For how long a worker has a message or a slot before it must say again that it lives.
+    lease: timedelta = timedelta(seconds=90)
 
     @property
     def redirect_uri(self) -> str:

@@ -19,7 +19,7 @@ from models.authorization_request import AuthorizationRequest
 from models.connection import Connection
 from models.database import reading
 from models.email_settings import CustomField, EmailSettings
-from models.outbox import Message, MessageContent
+from models.outbox import Message, MessageBlob, MessageContent
 from models.store import Store
 from models.test_run import TestRun
 from security.vault import VERSION, Place
@@ -96,6 +96,11 @@ def _of_field(key: int) -> Select[Any]:
     return select(_settings.c.store_id).where(_settings.c.id.in_(field))
 
 
+def _of_blob(key: int) -> Select[Any]:
+    blobs = _table(MessageBlob)
+    return select(_messages.c.store_id).where(_messages.c.id.in_(select(blobs.c.message_id).where(blobs.c.id == key)))
+
+
 def _of(table: Table) -> Callable[[int], Select[Any]]:
     return lambda key: select(table.c.store_id).where(table.c.id == key)
 
@@ -122,6 +127,12 @@ SEALED_COLUMNS: Final = (
         _of(_messages),
         "This message cannot be sent: restore its key and press Try again, or cancel it and hand it in anew",
         via=_table(MessageContent).c.message_id == _messages.c.id,
+    ),
+    _in(
+        MessageBlob,
+        "sealed",
+        _of_blob,
+        "An attachment cannot be sent: restore its key and press Try again, or cancel the message and hand it in anew",
     ),
 )
 

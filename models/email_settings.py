@@ -30,6 +30,13 @@ class Method(enum.StrEnum):
     ADVANCED_SMTP = "advanced_smtp"
 
 
+class UncertainChoice(enum.StrEnum):
+    """What happens to a message whose connection ended after its last byte: it may have been sent."""
+
+    RETRY = "retry"  # send it again, byte for byte, marked
+    ASK = "ask"  # hold it until somebody has looked into the mailbox
+
+
 class EmailSettings(Model):
     __tablename__ = "email_settings"
 
@@ -49,6 +56,7 @@ class EmailSettings(Model):
     emails_off: Mapped[bool] = mapped_column(Boolean, default=False)
     emails_off_since: Mapped[datetime | None] = mapped_column(Instant)
     emails_off_by: Mapped[str] = mapped_column(String(320), default="")
+    on_uncertain: Mapped[UncertainChoice] = mapped_column(enum_column(UncertainChoice), default=UncertainChoice.RETRY)
 
     # SMTP: user name and password
     smtp_host: Mapped[str] = mapped_column(String(HOST_MAX), default="")

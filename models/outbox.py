@@ -30,6 +30,15 @@ class MessageStatus(enum.StrEnum):
 END_STATES = (MessageStatus.SENT, MessageStatus.FAILED, MessageStatus.EXPIRED, MessageStatus.CANCELLED)
 
 
+# What a worker may take up, and what it has in hand, word for word as the partial indexes below have it: a database
+# uses such an index only where it finds the same words (SQLite does not look behind a bound parameter).
+WAITING_SQL = "status IN ('queued', 'deferred', 'uncertain')"
+SENDING_SQL = "status = 'sending'"
+_EXPIRING_SQL = "expires_at IS NOT NULL AND ended_at IS NULL"
+_UNPURGED_SQL = "ended_at IS NOT NULL AND purged_at IS NULL"
+_PURGED_SQL = "purged_at IS NOT NULL"
+
+
 class HoldReason(enum.StrEnum):
     EMAILS_OFF = "emails_off"
     NOT_COMPLETE = "not_complete"  # settings lack something that sending needs
@@ -59,16 +68,26 @@ class RecipientStatus(enum.StrEnum):
     REFUSED = "refused"
 
 
+def _partial(name: str, *columns: str, where: str) -> Index:
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
+
+
 class Message(Model):
     __tablename__ = "messages"
     __table_args__ = (
         UniqueConstraint("store_id", "idempotency_key"),
-        # What is due for a store, most urgent first
-        Index("ix_messages_store_id_status_priority_due_at", "store_id", "status", "priority", "due_at"),
-        Index("ix_messages_status_due_at", "status", "due_at"),
+        # The list of a store's messages, all of them and those of one state
         Index("ix_messages_store_id_id", "store_id", "id"),
+        Index("ix_messages_store_id_status_id", "store_id", "status", "id"),
         # The last delivery of a store, for the list of stores
         Index("ix_messages_store_id_status_ended_at", "store_id", "status", "ended_at"),
+        # The queues: as small as what waits, however much was sent before
+        _partial("ix_messages_waiting", "store_id", "priority", "due_at", "id", where=WAITING_SQL),
+        _partial("ix_messages_waiting_due", "store_id", "due_at", where=WAITING_SQL),
+        _partial("ix_messages_sending", "lease_until", where=SENDING_SQL),
+        _partial("ix_messages_expiring", "expires_at", where=_EXPIRING_SQL),
+        _partial("ix_messages_unpurged", "ended_at", where=_UNPURGED_SQL),
+        _partial("ix_messages_purged", "purged_at", where=_PURGED_SQL),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -90,6 +109,8 @@ class Message(Model):
     ended_at: Mapped[datetime | None] = mapped_column(Instant)
     attempts: Mapped[int] = mapped_column(Integer, default=0)  # that count against the retry limit
     claims: Mapped[int] = mapped_column(Integer, default=0)  # every time a worker took it; parks poison
+    last_attempt: Mapped[int] = mapped_column(Integer, default=0)  # number of the newest row in message_attempts
+    purged_at: Mapped[datetime | None] = mapped_column(Instant)  # when subject and content were removed
 
     # Who delivers it now, until when (database clock), and since when its bytes may be with the server
     lease: Mapped[str | None] = mapped_column(String(32))
@@ -110,6 +131,7 @@ class Message(Model):
 
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     idempotency_hash: Mapped[str | None] = mapped_column(String(64))
+    resent_from: Mapped[str] = mapped_column(String(32), default="")  # uid of the message this one repeats
 
     recipients: Mapped[list[Recipient]] = relationship(order_by="Recipient.id", passive_deletes=True)
     attempt_rows: Mapped[list[Attempt]] = relationship(order_by="Attempt.id.desc()", passive_deletes=True)
@@ -121,6 +143,20 @@ class MessageContent(Model):
     __tablename__ = "message_contents"
 
     message_id: Mapped[int] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True)
+    sealed: Mapped[str] = mapped_column(Text)
+
+
+class MessageBlob(Model):
+    """Attachments, or a whole message from the relay, in sealed pieces, so that nobody needs all of it at once."""
+
+    __tablename__ = "message_blobs"
+    __table_args__ = (UniqueConstraint("message_id", "part", "piece"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    uid: Mapped[str] = mapped_column(String(32), unique=True, default=new_uid)
+    message_id: Mapped[int] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"))
+    part: Mapped[int] = mapped_column(Integer)  # which attachment, from 0
+    piece: Mapped[int] = mapped_column(Integer)
     sealed: Mapped[str] = mapped_column(Text)
 
 
@@ -154,12 +190,3 @@ class Attempt(Model):
     reply_code: Mapped[int | None] = mapped_column(Integer)
     reply: Mapped[str] = mapped_column(Text, default="")
     remote_id: Mapped[str] = mapped_column(String(255), default="")
-
-
-# The queue of one store, without those that have ended: what the settings page counts
-Index(
-    "ix_messages_store_id_held",
-    Message.store_id,
-    postgresql_where=text("status = 'held'"),
-    sqlite_where=text("status = 'held'"),
-)
