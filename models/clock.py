@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, literal, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, bindparam, type_coerce
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
@@ -38,8 +38,15 @@ def _on_postgresql(element: _DatabaseMilliseconds, compiler: Any, **kw: Any) -> 
 
 def now(plus: timedelta = timedelta()) -> ColumnElement[datetime]:
     """SQL for the database's clock plus a duration, comparable with and assignable to `Instant` columns."""
-    shift_ms = round(plus / timedelta(milliseconds=1)) + _test_offset_ms
-    return type_coerce(_DatabaseMilliseconds() + literal(shift_ms, BigInteger()), Instant())
+    shift_ms = round(plus / timedelta(milliseconds=1))
+    # Asked at each execution, so that statements can be built once and tests can still move the clock.
+    shift = bindparam(None, callable_=lambda: shift_ms + _test_offset_ms, type_=BigInteger(), unique=True)
+    return type_coerce(_DatabaseMilliseconds() + shift, Instant())
+
+
+def now_plus_ms(milliseconds: ColumnElement[int]) -> ColumnElement[datetime]:
+    """The same with a duration that is SQL itself, such as a bound parameter: whole milliseconds."""
+    return type_coerce(now() + type_coerce(milliseconds, BigInteger()), Instant())
 
 
 @contextmanager
