@@ -25,20 +25,20 @@ def wait_after(attempts: int, *, wish_s: float | None = None) -> timedelta | Non
     if attempts > MAX_RETRIES:
         return None
     wait_s = max(_plain_wait_s(attempts), min(wish_s or 0.0, LONGEST_WISH_S))
-    return _spread(wait_s)
+    return spread(wait_s)
 
 
 def wait_throttled(*, wish_s: float | None = None) -> timedelta:
     """Return how long to leave a message alone that came too fast; this uses up no attempt."""
-    return _spread(max(THROTTLED_WAIT_S, min(wish_s or 0.0, LONGEST_WISH_S)))
+    return spread(max(THROTTLED_WAIT_S, min(wish_s or 0.0, LONGEST_WISH_S)))
 
 
 def _plain_wait_s(attempts: int) -> float:
     return min(FIRST_WAIT_S * 2.0 ** (max(attempts, 1) - 1), LONGEST_WAIT_S)
 
 
-def _spread(wait_s: float) -> timedelta:
-    """Up to a quarter longer, never shorter: what failed together does not come back together."""
+def spread(wait_s: float) -> timedelta:
+    """Return up to a quarter more, never less: what failed together does not come back together."""
     return timedelta(seconds=wait_s * _dice.uniform(1.0, 1.25))
 
 

@@ -46,6 +46,7 @@ class Route:
     timeout_s: float | None
     max_connections: int | None
     messages_per_minute: int | None
+    recipients_per_day: int | None
     emails_off: bool
 
 
@@ -93,6 +94,7 @@ def route_from(draft: Draft, settings: EmailSettings, equipment: Equipment) -> R
         timeout_s=effects.timeout_s,
         max_connections=effects.max_connections or (provider.max_connections if provider else None),
         messages_per_minute=effects.messages_per_minute or (provider.messages_per_minute if provider else None),
+        recipients_per_day=provider.recipients_per_day if provider else None,
         emails_off=draft.general.emails_off,
     )
 

@@ -26,6 +26,8 @@ class Lane(Model):
     # The breaker: how often in a row the server could not be used, since when, and until when it is left alone
     failures: Mapped[int] = mapped_column(Integer, default=0)
     failing_since: Mapped[datetime | None] = mapped_column(Instant)
+    # A pause that began in the future began before the clock was put back: it does not count
+    paused_at: Mapped[datetime | None] = mapped_column(Instant)
     paused_until: Mapped[datetime | None] = mapped_column(Instant)
     pause_code: Mapped[str] = mapped_column(String(80), default="")
     pause_detail: Mapped[str] = mapped_column(Text, default="")  # the server's words, secrets masked
@@ -62,7 +64,7 @@ class LanePermit(Model):
 
 
 class LaneRecipients(Model):
-    """Recipients written to in one hour (hours since 1970): a day's limit is the sum of the last 24."""
+    """Recipients written to in one hour (hours since 1970): a day's use is this hour and the 24 before it."""
 
     __tablename__ = "lane_recipients"
 

@@ -68,6 +68,7 @@ def upgrade():
         sa.Column("key", sa.String(length=40), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("failing_since", sa.BigInteger(), nullable=True),
+        sa.Column("paused_at", sa.BigInteger(), nullable=True),
         sa.Column("paused_until", sa.BigInteger(), nullable=True),
         sa.Column("pause_code", sa.String(length=80), nullable=False),
         sa.Column("pause_detail", sa.Text(), nullable=False),
