@@ -164,7 +164,7 @@ def admin_link() -> None:
 
 
 @click.command("worker")
-@click.option("--threads", default=4, show_default=True, type=click.IntRange(1, 64), help="Messages at the same time.")
+@click.option("--threads", default=16, show_default=True, type=click.IntRange(1, 200), help="Stores at the same time.")
 @with_appcontext
 def worker_command(threads: int) -> None:
     """Deliver what waits, until told to stop."""

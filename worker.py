@@ -1,49 +1,59 @@
-"""`flask worker`: claims what is due, delivers it, writes down what came of it, until it is told to stop.
+"""`flask worker`: gives stores their turns until it is told to stop.
 
-No mail rule and no SQL here. A few threads deliver; this thread claims for them, sweeps up after workers that died,
-and another one renews the leases. Any number of workers may run: the claim decides who has a message.
+No mail rule and no SQL here. A crew of threads drains stores; one thread takes nudges from Huey's queue, one keeps
+leases alive, and this one looks every second for what nobody was told of, and sweeps up after workers that died. Any
+number of workers may run, on any number of machines: leases in the database decide who has what.
+Source: performance.md 1.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
+import os
 import signal
+import socket
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from extensions import db
-from mail import delivery, doctor, outbox
+from mail import doctor, outbox, pace, purge, workers
+from mail.drain import Drainer
 from mail.equipment import Equipment
-from mail.outbox import ClaimedMessage, MessageStatus, Outcome
+from mail.nudges import HueyNudges
+from mail.outbox_work import RENEWALS_PER_LEASE
 from mail.smtp.pool import ConversationPool
+from mail.turns import Turns
+from models.types import new_uid
 
 if TYPE_CHECKING:
     from flask import Flask
 
 logger = logging.getLogger(__name__)
 
-IDLE_S = 0.25
-SWEEP_EVERY_S = 5.0
+LOOK_EVERY_S = 1.0
+SAY_ALIVE_EVERY_S = 5.0
+TIDY_EVERY_S = 3600.0
+# Huey's own default is to look less and less often, up to ten seconds; a sign-in code should not wait for that.
+QUEUE_DELAY_S = 0.05
 # Under the 30 seconds that a process manager waits before it kills.
 STOP_WITHIN_S = 25.0
-# No store may take all threads: its server may hang.
-PER_STORE = 3
-# Messages that follow each other on one conversation before other stores get their turn.
-BATCH = 20
-# From here on a store's messages go several at a time: every one in flight is one that a crash may double.
-LONG_BACKLOG = 100
-_AWAY_FIRST_S, _AWAY_LONGEST_S = 0.5, 10.0
+# A thread that has not moved for this long waits for a server. While stores are in the line, another thread takes its
+# place, up to so many times the usual number.
+STUCK_AFTER_S = 2.0
+MOST_THREADS = 4
+_TURN_TIMEOUT_S = 10.0
+_AWAY_S = 2.0
+_SAY_AGAIN_S = 60.0
 
 
-def run(app: Flask, *, threads: int = 4, once: bool = False) -> None:
+def run(app: Flask, *, threads: int = 16, once: bool = False) -> None:
     """Deliver until SIGTERM or SIGINT, or with `once` until nothing is due any more.
 
     At the end, messages under way get up to 25 seconds; what is not finished then is freed by its lease, and sent
@@ -57,183 +67,240 @@ def run(app: Flask, *, threads: int = 4, once: bool = False) -> None:
 class Worker:
     """One process's share of the work. `stopping` may be set from anywhere."""
 
-    def __init__(self, app: Flask, *, threads: int = 4) -> None:
+    def __init__(self, app: Flask, *, threads: int = 16) -> None:
         self.stopping = threading.Event()
         self._app = app
         self._equipment: Equipment = app.extensions["storepost"]
         self._threads = threads
-        self._window: int = app.config["SMTP_WINDOW"]
+        self._turns = Turns()
+        self._hands = _Hands(self._turns, self.stopping)
         self._pool = ConversationPool()
-        self._jobs: queue.SimpleQueue[list[ClaimedMessage] | None] = queue.SimpleQueue()
-        self._jobs_of: Counter[int] = Counter()
-        self._in_hand: dict[str, ClaimedMessage] = {}
-        self._lock = threading.Lock()
-        self._one_done = threading.Event()
+        self._drainer = Drainer(self._equipment, self._pool, self._hands, window=app.config["SMTP_WINDOW"])
+        self._crew: list[threading.Thread] = []
+        self._uid = new_uid()
+        self._trouble = _Trouble()
 
     def run(self, *, once: bool = False) -> None:
-        # Daemons: a conversation that hangs must not keep a stopped process from ending.
-        crew = [threading.Thread(target=self._work, name=f"deliver-{n}", daemon=True) for n in range(self._threads)]
         finished = threading.Event()
-        renewer = threading.Thread(target=self._renew, args=(finished,), name="renew-leases", daemon=True)
-        for thread in (*crew, renewer):
-            thread.start()
+        helpers = [self._start(self._keep_leases, "renew-leases", finished)]
+        if isinstance(self._equipment.nudges, HueyNudges) and not once:
+            helpers.append(self._start(self._take_nudges, "nudges", self._equipment.nudges))
+        for _ in range(self._threads):
+            self._hire()
         logger.info("worker started with %d threads", self._threads)
         try:
             with self._app.app_context():
-                self._feed(once=once)
+                self._look(once=once)
         finally:
-            for _ in crew:
-                self._jobs.put(None)
-            ends = time.monotonic() + STOP_WITHIN_S
-            for thread in crew:
-                thread.join(max(0.0, ends - time.monotonic()))
-            finished.set()
-            renewer.join(1)
-            self._pool.close_all()
-            left = len(self._in_hand)
-            logger.info("worker stopped, %d messages left to their leases", left)
+            self._stop(finished, helpers)
+
+    def _start(self, target: object, name: str, *arguments: object) -> threading.Thread:
+        # Daemons: a conversation that hangs must not keep a stopped process from ending.
+        thread = threading.Thread(target=target, name=name, args=arguments, daemon=True)  # type: ignore[arg-type]  # a method
+        thread.start()
+        return thread
+
+    def _stop(self, finished: threading.Event, helpers: list[threading.Thread]) -> None:
+        self.stopping.set()
+        self._turns.close()
+        self._hands.ends_at = ends = time.monotonic() + STOP_WITHIN_S
+        for thread in self._crew:
+            thread.join(max(0.0, ends - time.monotonic()))
+        finished.set()
+        for thread in helpers:
+            thread.join(1.5)
+        self._pool.close_all()
+        with self._app.app_context():
+            try:
+                workers.sign_off(self._uid)
+            except SQLAlchemyError:
+                logger.debug("could not sign off", exc_info=True)
+            db.session.remove()
+        logger.info("worker stopped, %d leases left to run out", len(self._hands.leases()))
 
     # Finding work --------------------------------------------------------------------------------------------------
 
-    def _feed(self, *, once: bool) -> None:
-        """Keep the threads busy. Trouble of the database is waited out, never fatal."""
-        next_sweep, away_s = 0.0, 0.0
+    def _look(self, *, once: bool) -> None:
+        """Look for what is due, sweep and tidy up. Trouble of the database is waited out, never fatal."""
+        next_alive = next_tidy = 0.0
         while not self.stopping.is_set():
             try:
-                if time.monotonic() >= next_sweep:
-                    outbox.sweep()
+                now = time.monotonic()
+                if now >= next_alive:
+                    workers.say_alive(
+                        self._uid, name=f"{socket.gethostname()[:100]} {os.getpid()}", threads=self._threads
+                    )
                     doctor.sweep()
-                    next_sweep = time.monotonic() + SWEEP_EVERY_S
-                self._pool.close_idle()
-                was_idle = not self._in_hand
-                claimed = self._claim()
-                away_s = 0.0
+                    next_alive = now + SAY_ALIVE_EVERY_S
+                outbox.sweep()
+                is_quiet = self._turns.is_quiet
+                due = outbox.due_stores()
+                for store_id in due:
+                    self._turns.offer(store_id)
+                if once and is_quiet and self._turns.is_quiet:
+                    return
+                if now >= next_tidy:
+                    self._tidy()
+                    next_tidy = now + TIDY_EVERY_S
             except SQLAlchemyError:
-                _log_trouble("the database does not answer the worker")
+                self._trouble.tell("the database does not answer the worker")
+                self.stopping.wait(_AWAY_S)
+            finally:
                 _forget_session()
-                away_s = min(max(away_s * 2, _AWAY_FIRST_S), _AWAY_LONGEST_S)
-                self.stopping.wait(away_s)
+            self._pool.close_idle()
+            self._relieve_stuck()
+            self.stopping.wait(0.02 if once else LOOK_EVERY_S)
+
+    def _tidy(self) -> None:
+        pace.tidy()
+        workers.forget_dead()
+        content_after = timedelta(days=self._app.config.get("KEEP_CONTENT_DAYS", 7))
+        all_after = timedelta(days=self._app.config.get("KEEP_METADATA_DAYS", 90))
+        while purge.purge(content_after=content_after, all_after=all_after) and not self.stopping.is_set():
+            # In pieces, so that nobody who accepts or sends waits long for the database.
+            self.stopping.wait(0.05)
+
+    def _take_nudges(self, nudges: HueyNudges) -> None:
+        """Pass on what Huey's queue holds. It may be down for hours: mail is found by looking then."""
+        nudges.receive_with(self._turns.offer)
+        queue = nudges.huey
+        while not self.stopping.is_set():
+            if self._turns.waiting and not self._turns.idle:
+                # Somebody else's threads may be free: leave the rest in the queue.
+                self.stopping.wait(QUEUE_DELAY_S)
                 continue
-            if claimed:
+            try:
+                with self._app.app_context():
+                    nudges.prepare_queue()
+                    task = queue.dequeue()
+                    if task is not None:
+                        queue.execute(task)
+            except Exception:
+                # Each storage has error classes of its own.
+                self._trouble.tell("the queue of nudges does not answer; new mail is found by looking")
+                self.stopping.wait(_AWAY_S)
                 continue
-            if once and was_idle:
-                return
-            self._one_done.wait(IDLE_S)
-            self._one_done.clear()
-
-    def _claim(self) -> int:
-        with self._lock:
-            free = self._threads - self._jobs_of.total()
-            busy = {store_id for store_id, jobs in self._jobs_of.items() if jobs >= PER_STORE}
-        if free < 1 or not outbox.has_due():
-            return 0
-        # One at a time while stores compete, so that the limit per store holds within a batch too.
-        taken = 0
-        while taken < free:
-            claimed = outbox.claim(limit=1, skip_stores=busy)
-            if not claimed:
-                break
-            store_id = claimed[0].store_id
-            claimed += self._more_of(claimed[0])
-            with self._lock:
-                self._in_hand |= {message.uid: message for message in claimed}
-                self._jobs_of[store_id] += 1
-                if self._jobs_of[store_id] >= PER_STORE:
-                    busy.add(store_id)
-            self._jobs.put(claimed)
-            taken += 1
-        return taken
-
-    def _more_of(self, first: ClaimedMessage) -> list[ClaimedMessage]:
-        """Claim what shall follow the first message on the same conversation: a share of what the store has waiting.
-
-        A message whose worker was lost goes alone, and so takes nobody along when it does it again.
-        """
-        if first.claims > 1:
-            return []
-        share = outbox.backlog(first.store_id, at_most=BATCH * PER_STORE) // PER_STORE
-        return outbox.claim(limit=share, store_id=first.store_id, only_first_claims=True) if share else []
+            if task is None and not queue.storage.blocking:
+                self.stopping.wait(QUEUE_DELAY_S)
 
     # Doing it ------------------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        while (batch := self._jobs.get()) is not None:
+    def _hire(self) -> None:
+        thread = self._start(self._work, f"deliver-{len(self._crew)}", len(self._crew) >= self._threads)
+        self._crew.append(thread)
+
+    def _work(self, is_extra: bool) -> None:
+        while not self.stopping.is_set():
+            store_id = self._turns.take(_TURN_TIMEOUT_S)
+            if store_id is None:
+                if is_extra:
+                    return
+                continue
+            again: timedelta | None = None
             try:
-                with self._app.app_context():
-                    self._deliver(batch)
-            except Exception:
-                # The outermost net: the leases run out, the messages come back, one by one, five times at most.
-                logger.exception("delivery broke", extra={"message_uids": [message.uid for message in batch]})
-            finally:
-                with self._lock:
-                    for message in batch:
-                        self._in_hand.pop(message.uid, None)
-                    self._jobs_of[batch[0].store_id] -= 1
-                    self._jobs_of += Counter()  # drops the zeros
-                self._one_done.set()
-
-    def _deliver(self, batch: list[ClaimedMessage]) -> None:
-        waiting = deque(batch)
-
-        def in_turn() -> Iterator[ClaimedMessage]:
-            while waiting and not self.stopping.is_set():
-                yield waiting.popleft()
-
-        window = self._window if len(batch) > 1 and self._is_long(batch[0].store_id) else 1
-        started = time.monotonic()
-        for message, outcome in delivery.deliver_all(
-            in_turn(), equipment=self._equipment, pool=self._pool, window=window
-        ):
-            written = self._write_down(message, outcome)
-            with self._lock:
-                self._in_hand.pop(message.uid, None)
-            facts: dict[str, Any] = {
-                "message_uid": message.uid,
-                "store_id": message.store_id,
-                "outcome": outcome.status.value,
-                "code": outcome.code,
-                "reply_code": outcome.reply_code,
-                "hold_reason": outcome.hold_reason.value if outcome.hold_reason else None,
-                "duration_ms": round((time.monotonic() - started) * 1000),
-            }
-            words = "%s %s" if written else "%s %s, but the claim was lost"
-            logger.info(words, outcome.status.value, message.uid, extra=facts)
-            started = time.monotonic()
-        for message in waiting:
-            # Told to stop: what was not begun is free again at once, for whoever goes on.
-            self._write_down(message, Outcome(MessageStatus.QUEUED))
-
-    def _is_long(self, store_id: int) -> bool:
-        return self._window > 1 and outbox.backlog(store_id, at_most=LONG_BACKLOG) >= LONG_BACKLOG
-
-    def _write_down(self, message: ClaimedMessage, outcome: Outcome) -> bool:
-        """Write the outcome, however long the database is away: the message itself is never sent again for that."""
-        away_s = _AWAY_FIRST_S
-        while True:
-            try:
-                return outbox.finish(message, outcome)
+                with self._app.app_context(), self._hands.at_work():
+                    again = self._drainer.drain(store_id)
             except SQLAlchemyError:
-                _log_trouble("the outcome of %s is kept until the database answers", message.uid)
-                _forget_session()
-                time.sleep(away_s)
-                away_s = min(away_s * 2, _AWAY_LONGEST_S)
+                self._trouble.tell("the database does not answer a delivery")
+                self.stopping.wait(_AWAY_S)
+            except Exception:
+                # The outermost net: the leases run out, the messages come back, in the end one by one, five times.
+                logger.exception("delivery broke", extra={"store_id": store_id})
+            finally:
+                self._turns.done(store_id, None if again is None else again.total_seconds())
 
-    def _renew(self, finished: threading.Event) -> None:
-        while not finished.wait(outbox.RENEW_EVERY.total_seconds()):
-            with self._lock:
-                leases = {message.lease for message in self._in_hand.values()}
+    def _relieve_stuck(self) -> None:
+        """Put further threads beside those that wait for servers that hang, while stores are in the line."""
+        self._crew = [thread for thread in self._crew if thread.is_alive()]
+        stuck = self._hands.stuck(STUCK_AFTER_S)
+        wanted = min(self._threads + stuck, self._threads * MOST_THREADS)
+        while self._turns.waiting and not self._turns.idle and len(self._crew) < wanted:
+            self._hire()
+            time.sleep(0.001)  # it takes a store from the line, which the next round looks at
+
+    def _keep_leases(self, finished: threading.Event) -> None:
+        lease = self._equipment.lease
+        while not finished.wait(lease.total_seconds() / RENEWALS_PER_LEASE):
+            leases = self._hands.leases()
             if not leases:
                 continue
             with self._app.app_context():
                 try:
-                    outbox.renew(leases)
+                    outbox.renew(leases, lease=lease)
+                    pace.renew_slots(leases, lease=lease)
                 except SQLAlchemyError:
-                    _log_trouble("leases could not be renewed")
+                    self._trouble.tell("leases could not be renewed")
+                finally:
                     _forget_session()
 
 
-def _log_trouble(words: str, *values: str) -> None:
-    logger.warning(words, *values, exc_info=True)
+class _Hands:
+    """What this process has in its hands, and how its threads get on; the drains' view of the process."""
+
+    def __init__(self, turns: Turns, stopping: threading.Event) -> None:
+        self.ends_at: float | None = None
+        self._turns = turns
+        self._stopping = stopping
+        self._leases: set[str] = set()
+        self._moved_at: dict[int, float] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def hold(self, lease: str) -> Iterator[None]:
+        with self._lock:
+            self._leases.add(lease)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._leases.discard(lease)
+
+    def leases(self) -> list[str]:
+        with self._lock:
+            return list(self._leases)
+
+    def others_wait(self, store_id: int) -> bool:
+        return self._turns.others_wait(store_id)
+
+    def offer_more(self, store_id: int, *, at_most: int) -> None:
+        self._turns.offer_more(store_id, at_most=at_most)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        self.moved()
+        try:
+            yield
+        finally:
+            self._moved_at.pop(threading.get_ident(), None)
+
+    def moved(self) -> None:
+        self._moved_at[threading.get_ident()] = time.monotonic()
+
+    def stuck(self, after_s: float) -> int:
+        """How many threads have not got on for so long."""
+        before = time.monotonic() - after_s
+        return sum(1 for at in list(self._moved_at.values()) if at < before)
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    @property
+    def is_over(self) -> bool:
+        return self.ends_at is not None and time.monotonic() >= self.ends_at - 1
+
+
+class _Trouble:
+    """Says of the same trouble once a minute that it lasts: whoever looks every second must not fill the log."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+
+    def tell(self, words: str) -> None:
+        now = time.monotonic()
+        if now - self._told.get(words, -_SAY_AGAIN_S) >= _SAY_AGAIN_S:
+            self._told[words] = now
+            logger.warning(words, exc_info=True)
 
 
 def _forget_session() -> None:

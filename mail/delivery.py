@@ -1,41 +1,43 @@
 """Messages on their way: settings, token, bytes, conversation, outcome. The test send passes through here too.
 
 Three acts, as everywhere in this house: the claim was committed before; here the network is used with no transaction
-open; the outcome is written afterwards by `outbox.finish`, only if the claim is still ours.
+open; the outcome is written afterwards by whoever called (`mail/ledger.py`), only if the claim is still ours.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import joinedload
+from sqlalchemy import update
 
 from extensions import db
-from mail import compose, outbox_content, outbox_work, outcomes, token_lease
-from mail import settings as email_settings
+from mail import compose, outbox_content, outbox_finish, outbox_recipients, outcomes, token_lease
 from mail.compose import Draft, Sender
 from mail.equipment import Equipment
 from mail.errors import MailError, Stage, Withdrawn
 from mail.outbox import CONTENT_UNREADABLE, ClaimedMessage
 from mail.outbox_content import Content
+from mail.outbox_finish import Leave
+from mail.outbox_recipients import RecipientRow
 from mail.outcomes import Outcome, Waiting
-from mail.settings import Route, SettingsIncomplete
+from mail.settings import Route
 from mail.signing_in import TokenSource, signed_in
 from mail.smtp import Envelope, Observer, SendResult, Timeouts
 from mail.smtp.pool import ConversationPool
 from mail.tokens import access_token_for
+from mail.way_out import WayOut, load_way_out, why_withdrawn
 from models.connection import Connection, Health
-from models.database import reading
-from models.email_settings import EmailSettings
+from models.database import writing
 from models.outbox import HoldReason, MessageStatus, RecipientKind, RecipientStatus
 from security.vault import Unreadable
 
 __all__ = ["AUTO_SUBMITTED", "TokenSource", "deliver", "deliver_all", "send_through", "signed_in"]
+
+Mark = Callable[[ClaimedMessage, Leave], bool]
 
 # RFC 3834 5: these mails come from a program, so that no holiday responder answers them.
 AUTO_SUBMITTED = "auto-generated"
@@ -89,70 +91,56 @@ def deliver(claimed: ClaimedMessage, *, equipment: Equipment, pool: Conversation
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database is away; the claim runs out by itself.
     """
-    ((_, outcome),) = deliver_all([claimed], equipment=equipment, pool=pool)
+    way = load_way_out(claimed.store_id, equipment)
+    if isinstance(way, Outcome):
+        return way
+    ((_, outcome),) = deliver_all([claimed], way, equipment=equipment, pool=pool)
     return outcome
 
 
 def deliver_all(
-    claimed: Iterable[ClaimedMessage],
+    claimed: Sequence[ClaimedMessage],
+    way: WayOut,
     *,
     equipment: Equipment,
     pool: ConversationPool | None = None,
     window: int = 1,
+    mark: Mark | None = None,
+    goes_on: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[ClaimedMessage, Outcome]]:
-    """Try once to deliver each of these messages of one store, and yield what came of it, in their order.
+    """Try once to deliver these messages of one store over one conversation, and yield what came of each, in order.
 
-    They share a conversation as long as their settings are the same; settings are read for each of them, so a change
-    counts from the next message on. A message is taken from `claimed` only when it is its turn. Transactions and
-    errors are those of `deliver`.
+    When the conversation does not come about, the first message's outcome says why and the others are not tried.
+    Transactions and errors are those of `deliver`.
 
     Args:
-        pool: where conversations come from and go to; without one, they are closed at the end.
+        way: asked again by `mark` right before each message commits: one that was made ready by settings that have
+            changed since is withdrawn.
+        pool: where the conversation comes from and goes to; without one, it is closed at the end.
         window: messages in flight at a time where the server can; every one of them is one that a crash may double.
+        mark: asks for leave to commit, and notes it; see `outbox_finish.mark_committing`.
+        goes_on: asked before each message; once it is False, no further one is begun.
     """
-    line = _Line(iter(claimed), equipment)
-    while (job := line.first()) is not None:
-        if isinstance(job, _Ended):
-            line.take()
-            yield job.claimed, job.outcome
-            continue
-        yield from _deliver_run(line, job.route, equipment, pool, window)
-
-
-def _deliver_run(
-    line: _Line, route: Route, equipment: Equipment, pool: ConversationPool | None, window: int
-) -> Iterator[tuple[ClaimedMessage, Outcome]]:
-    """Deliver the messages at the head of the line that go this way, over one conversation."""
-    in_flight: deque[_Job] = deque()
-
-    def envelopes() -> Iterator[Envelope]:
-        while isinstance(job := line.first(), _Job) and job.route == route:
-            line.take()
-            in_flight.append(job)
-            yield job.envelope()
-
-    connection_id = route.connection_id
-    token = partial(access_token_for, connection_id, equipment=equipment) if connection_id else None
+    if not claimed:
+        return
+    run = _Run(claimed, way, equipment, mark or outbox_finish.mark_committing, goes_on)
+    yield from run.ended()
+    if run.first() is None:
+        return
+    route = way.route
+    token = partial(access_token_for, route.connection_id, equipment=equipment) if route.connection_id else None
     with ExitStack() as stack:
         try:
             conversation = stack.enter_context(signed_in(route, token=token, equipment=equipment, pool=pool))
         except (MailError, Unreadable) as trouble:
             # It is the same for all who would go this way, and a server that is away is not asked by each of them.
-            for _ in envelopes():
-                job = in_flight.popleft()
-                yield job.claimed, job.outcome_of(trouble)
+            job = run.take()
+            yield job.claimed, run.outcome_of(job, trouble)
             return
-        for sent in conversation.send_all(envelopes(), window=window):
-            job = in_flight.popleft()
-            yield job.claimed, job.outcome_of(sent.error or sent.result)
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """A message with an outcome before the network was touched."""
-
-    claimed: ClaimedMessage
-    outcome: Outcome
+        for sent in conversation.send_all(run.envelopes(), window=window):
+            job = run.in_flight.popleft()
+            yield job.claimed, run.outcome_of(job, sent.error or sent.result)
+            yield from run.ended()
 
 
 @dataclass(frozen=True)
@@ -160,128 +148,146 @@ class _Job:
     """Everything an attempt needs, read before the network is touched."""
 
     claimed: ClaimedMessage
-    route: Route
     sender: Sender
     content: bytes = field(repr=False)
     waiting: tuple[Waiting, ...]
     somebody_has_it: bool
-    is_healthy: bool
 
-    def envelope(self) -> Envelope:
-        return Envelope(
-            self.sender.address,
-            tuple(one.address for one in self.waiting),
-            self.content,
-            self._may_commit,
-            envelope_id=self.claimed.uid,
-        )
 
-    def outcome_of(self, came: SendResult | Exception | None) -> Outcome:
+class _Run:
+    """Messages on their way over one conversation. Each is made ready when it is its turn, and not before."""
+
+    def __init__(
+        self,
+        claimed: Sequence[ClaimedMessage],
+        way: WayOut,
+        equipment: Equipment,
+        mark: Mark,
+        goes_on: Callable[[], bool],
+    ) -> None:
+        self.in_flight: deque[_Job] = deque()
+        self._way = way
+        self._equipment = equipment
+        self._mark = mark
+        self._goes_on = goes_on
+        self._is_healthy = way.is_healthy
+        self._left = deque(claimed)
+        self._first: _Job | None = None
+        self._ended: list[tuple[ClaimedMessage, Outcome]] = []
+        self._contents = outbox_content.load_all(claimed, equipment=equipment)
+        self._recipients: Mapping[int, list[RecipientRow]] = outbox_recipients.load(claimed, way.route.bcc)
+
+    def first(self) -> _Job | None:
+        """The next message that needs the network, made ready; None when there is none or the run is to end."""
+        while self._first is None and self._left and self._goes_on():
+            claimed = self._left.popleft()
+            found = self._prepare(claimed)
+            if isinstance(found, Outcome):
+                self._ended.append((claimed, found))
+            else:
+                self._first = found
+        return self._first
+
+    def take(self) -> _Job:
+        job, self._first = self._first, None
+        assert job is not None  # callers looked at `first`
+        return job
+
+    def ended(self) -> Iterator[tuple[ClaimedMessage, Outcome]]:
+        """Messages that had an outcome before the network was touched, each told once."""
+        self.first()
+        while self._ended:
+            yield self._ended.pop(0)
+
+    def envelopes(self) -> Iterator[Envelope]:
+        while self.first() is not None:
+            job = self.take()
+            self.in_flight.append(job)
+            recipients = tuple(one.address for one in job.waiting)
+            yield Envelope(
+                job.sender.address, recipients, job.content, partial(self._may_commit, job), envelope_id=job.claimed.uid
+            )
+
+    def outcome_of(self, job: _Job, came: SendResult | Exception | None) -> Outcome:
         """What a result or an error makes of the message; notes on the connection what the sign-in taught."""
-        outcome = self._judge(came)
-        _note_health(self, outcome)
-        return replace(outcome, method=self.route.method.value, host=self.route.endpoint.host)
+        route = self._way.route
+        outcome = self._judge(job, came)
+        self._note_health(outcome)
+        return replace(outcome, method=route.method.value, host=route.endpoint.host)
 
-    def _judge(self, came: SendResult | Exception | None) -> Outcome:
-        attempts, somebody_has_it = self.claimed.attempts, self.somebody_has_it
+    def _judge(self, job: _Job, came: SendResult | Exception | None) -> Outcome:
+        attempts, somebody_has_it = job.claimed.attempts, job.somebody_has_it
         match came:
             case SendResult():
-                return outcomes.of_success(came, self.waiting, attempts=attempts, somebody_has_it=somebody_has_it)
+                return outcomes.of_success(came, job.waiting, attempts=attempts, somebody_has_it=somebody_has_it)
             case Withdrawn():
-                return _withdrawn(self.claimed, self.route)
+                return why_withdrawn(job.claimed, self._way)
             case MailError():
-                return outcomes.of_error(came, self.waiting, attempts=attempts, somebody_has_it=somebody_has_it)
+                return outcomes.of_error(
+                    came,
+                    job.waiting,
+                    attempts=attempts,
+                    somebody_has_it=somebody_has_it,
+                    asks_when_uncertain=self._way.asks_when_uncertain,
+                )
             case Unreadable():
                 return outcomes.held(HoldReason.UNREADABLE, code="secret_unreadable", detail=str(came))
         raise TypeError(f"neither result nor error: {came!r}")
 
-    def _may_commit(self) -> bool:
-        return outbox_work.mark_committing(
-            self.claimed,
-            method=self.route.method.value,
-            sender_name=self.sender.name,
-            sender_address=self.sender.address,
+    def _may_commit(self, job: _Job) -> bool:
+        leave = Leave(
+            method=self._way.route.method.value,
+            sender_name=job.sender.name,
+            sender_address=job.sender.address,
+            settings_version=self._way.settings_version,
+            connection_id=self._way.route.connection_id,
         )
+        return self._mark(job.claimed, leave)
 
+    def _prepare(self, claimed: ClaimedMessage) -> _Job | Outcome:
+        """Read content and recipients, and write the message down as bytes; or say why there is nothing to send."""
+        route = self._way.route
+        content = self._contents[claimed.id]
+        if isinstance(content, Content):
+            content = outbox_content.with_attachments(claimed, content, equipment=self._equipment)
+        if isinstance(content, Unreadable):
+            return outcomes.parked(HoldReason.UNREADABLE, code=CONTENT_UNREADABLE, detail=str(content))
+        rows = self._recipients[claimed.id]
+        waiting = tuple(Waiting(row.address, row.kind) for row in rows if row.status is RecipientStatus.WAITING)
+        somebody_has_it = any(
+            row.status is RecipientStatus.ACCEPTED and row.kind is not RecipientKind.STORE_BCC for row in rows
+        )
+        if not waiting:
+            # Everybody has an answer already; only the result got lost on the way.
+            return Outcome(MessageStatus.SENT if somebody_has_it else MessageStatus.FAILED)
+        goes_as_before = claimed.committing_at is not None and claimed.sender_address
+        sender = Sender(claimed.sender_name, claimed.sender_address) if goes_as_before else route.sender
+        extra_headers = content.sent_headers if goes_as_before else tuple(route.headers)
+        try:
+            composed = compose.compose(_draft_of(claimed, content), sender, extra_headers=extra_headers)
+        except MailError as error:
+            return outcomes.of_error(error, waiting, attempts=claimed.attempts, somebody_has_it=somebody_has_it)
+        if extra_headers != content.sent_headers:
+            outbox_content.keep_sent_headers(claimed, extra_headers, equipment=self._equipment)
+        return _Job(claimed, sender, composed, waiting, somebody_has_it)
 
-class _Line:
-    """The messages still to be tried. The first one is prepared when it is looked at, and not before."""
+    def _note_health(self, outcome: Outcome) -> None:
+        """Let the connection's page say what the sign-in taught: a token can be granted and refused by the mail server.
 
-    def __init__(self, claimed: Iterator[ClaimedMessage], equipment: Equipment) -> None:
-        self._claimed = claimed
-        self._equipment = equipment
-        self._first: _Job | _Ended | None = None
-
-    def first(self) -> _Job | _Ended | None:
-        if self._first is None and (claimed := next(self._claimed, None)) is not None:
-            found = _prepare(claimed, self._equipment)
-            self._first = _Ended(claimed, found) if isinstance(found, Outcome) else found
-            db.session.remove()
-        return self._first
-
-    def take(self) -> None:
-        self._first = None
-
-
-def _prepare(claimed: ClaimedMessage, equipment: Equipment) -> _Job | Outcome:
-    """Read settings, content and recipients, or say why that is not enough."""
-    found = _route_of(claimed.store_id, equipment)
-    if isinstance(found, Outcome):
-        return found
-    route, is_healthy = found
-    try:
-        content = outbox_content.load(claimed, equipment=equipment)
-    except Unreadable as trouble:
-        return outcomes.parked(HoldReason.UNREADABLE, code=CONTENT_UNREADABLE, detail=str(trouble))
-    waiting, somebody_has_it = _recipients(claimed, route)
-    if not waiting:
-        # Everybody has an answer already; only the result got lost on the way.
-        return Outcome(MessageStatus.SENT if somebody_has_it else MessageStatus.FAILED)
-    goes_as_before = claimed.committing_at is not None and claimed.sender_address
-    sender = Sender(claimed.sender_name, claimed.sender_address) if goes_as_before else route.sender
-    extra_headers = content.sent_headers if goes_as_before else tuple(route.headers)
-    try:
-        composed = compose.compose(_draft_of(claimed, content), sender, extra_headers=extra_headers)
-    except MailError as error:
-        return outcomes.of_error(error, waiting, attempts=claimed.attempts, somebody_has_it=somebody_has_it)
-    if extra_headers != content.sent_headers:
-        outbox_content.keep_sent_headers(claimed, extra_headers, equipment=equipment)
-    return _Job(claimed, route, sender, composed, waiting, somebody_has_it, is_healthy)
-
-
-def _route_of(store_id: int, equipment: Equipment) -> tuple[Route, bool] | Outcome:
-    """The way out by the settings as they are now, and whether its connection works; or why there is none."""
-    db.session.rollback()  # what the caller left open may be a writer's transaction
-    try:
-        with reading():
-            settings = _load_settings(store_id)
-            if settings.emails_off:
-                return outcomes.held(HoldReason.EMAILS_OFF)
-            is_healthy = settings.connection is None or settings.connection.health is Health.CONNECTED
-            return email_settings.route_for(settings, equipment), is_healthy
-    except SettingsIncomplete as trouble:
-        return outcomes.held(HoldReason.NOT_COMPLETE, code="incomplete", detail=str(trouble))
-    except Unreadable as trouble:
-        return outcomes.held(HoldReason.UNREADABLE, code="secret_unreadable", detail=str(trouble))
-    finally:
-        db.session.rollback()
-
-
-def _load_settings(store_id: int) -> EmailSettings:
-    query = (
-        select(EmailSettings).where(EmailSettings.store_id == store_id).options(joinedload(EmailSettings.connection))
-    )
-    return db.session.execute(query.execution_options(populate_existing=True)).scalar_one()
-
-
-def _recipients(claimed: ClaimedMessage, route: Route) -> tuple[tuple[Waiting, ...], bool]:
-    """The recipients still to be served, the store's Bcc among them, and whether a real one was served before."""
-    outbox_work.add_store_bcc(claimed, route.bcc)
-    rows = outbox_work.recipients_of(claimed.id)
-    db.session.commit()
-    waiting = tuple(Waiting(row.address, row.kind) for row in rows if row.status is RecipientStatus.WAITING)
-    served = any(row.status is RecipientStatus.ACCEPTED and row.kind is not RecipientKind.STORE_BCC for row in rows)
-    return waiting, served
+        Token calls note their own troubles; a message that went through ends any of them. Commits.
+        """
+        connection_id = self._way.route.connection_id
+        if connection_id is None:
+            return
+        if outcome.status is MessageStatus.SENT and not self._is_healthy:
+            values = token_lease.health_values(Health.CONNECTED)
+            self._is_healthy = True
+        elif outcome.stage == Stage.AUTH and outcome.hold_reason in _HEALTH_OF:
+            values = token_lease.health_values(_HEALTH_OF[outcome.hold_reason], outcome.code, outcome.detail)
+        else:
+            return
+        with writing(), db.engine.begin() as connection:
+            connection.execute(update(Connection).where(Connection.id == connection_id).values(values))
 
 
 def _draft_of(claimed: ClaimedMessage, content: Content) -> Draft:
@@ -298,36 +304,3 @@ def _draft_of(claimed: ClaimedMessage, content: Content) -> Draft:
         attachments=content.attachments,
         auto_submitted=AUTO_SUBMITTED,
     )
-
-
-def _note_health(job: _Job, outcome: Outcome) -> None:
-    """Let the connection's page say what the sign-in taught: a token can be granted and refused by the mail server.
-
-    Token calls note their own troubles; a message that went through ends any of them. Commits.
-    """
-    connection_id = job.route.connection_id
-    if connection_id is None:
-        return
-    if outcome.status is MessageStatus.SENT and not job.is_healthy:
-        values = token_lease.health_values(Health.CONNECTED)
-    elif outcome.stage == Stage.AUTH and outcome.hold_reason in _HEALTH_OF:
-        values = token_lease.health_values(_HEALTH_OF[outcome.hold_reason], outcome.code, outcome.detail)
-    else:
-        return
-    noted = update(Connection).where(Connection.id == connection_id).values(values)
-    db.session.execute(noted.execution_options(synchronize_session=False))
-    db.session.commit()
-
-
-def _withdrawn(claimed: ClaimedMessage, route: Route) -> Outcome:
-    """Why the last check said no: emails off, another method, expired; or the claim was lost, and nobody asks us."""
-    expired = outbox_work.has_expired(claimed)
-    settings = _load_settings(claimed.store_id)
-    emails_off, method = settings.emails_off, settings.method
-    db.session.rollback()
-    if emails_off:
-        return outcomes.held(HoldReason.EMAILS_OFF)
-    if expired:
-        return Outcome(MessageStatus.EXPIRED)
-    code = "method_switched" if method is not route.method else "withdrawn"
-    return Outcome(MessageStatus.QUEUED, code=code)

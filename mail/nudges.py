@@ -67,6 +67,7 @@ class HueyNudges:
         self._receive: Callable[[int], None] | None = None
         self._drain = huey.task(name="drain")(self._received)
         self._known: set[int] = set()
+        self._is_prepared = False
         self._left_alone_until = 0.0
         self._lock = threading.Lock()
 
@@ -90,6 +91,12 @@ class HueyNudges:
             # Each storage has error classes of its own. Workers look by themselves, so mail waits a second at most.
             self._left_alone_until = time.monotonic() + LEFT_ALONE_S
             logger.warning("the queue of nudges does not answer; workers find new mail by looking", exc_info=True)
+
+    def prepare_queue(self) -> None:
+        """Make what the queue's storage needs, once. Only workers do: whoever accepts mail must not wait for it."""
+        if not self._is_prepared and isinstance(self.huey, PostgresHuey):
+            self.huey.storage.initialize_schema()
+        self._is_prepared = True
 
     def receive_with(self, receive: Callable[[int], None]) -> None:
         """Say what this process does with the nudges that it takes out of the queue: only workers do."""

@@ -18,23 +18,20 @@ from extensions import db
 from mail import outbox_content
 from mail.equipment import Equipment
 from mail.outbox_content import Content, NewMessage
+from mail.outbox_finish import Leave, finish, hold_queue, mark_committing, row_count, sweep
 from mail.outbox_work import (
     LEASE,
     OPEN_STATES,
-    RENEW_EVERY,
     ClaimedMessage,
     backlog,
     claim,
+    due_stores,
     email_settings,
-    finish,
+    give_back,
     has_due,
-    hold_queue,
-    mark_committing,
     messages,
     recipients,
     renew,
-    row_count,
-    sweep,
 )
 from mail.outcomes import Outcome
 from mail.wire_names import ascii_domain
@@ -44,11 +41,11 @@ from models.types import new_uid, utcnow
 
 __all__ = [
     "LEASE",
-    "RENEW_EVERY",
     "ClaimedMessage",
     "Content",
     "Enqueued",
     "IdempotencyConflict",
+    "Leave",
     "MessageStatus",
     "NewMessage",
     "Outcome",
@@ -56,9 +53,11 @@ __all__ = [
     "cancel",
     "claim",
     "discard",
+    "due_stores",
     "enqueue",
     "find_replay",
     "finish",
+    "give_back",
     "has_due",
     "held_count",
     "hold_queue",

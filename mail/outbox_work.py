@@ -1,30 +1,56 @@
-"""The worker's side of the outbox: claim, renew, mark, finish, sweep.
+"""The worker's side of the outbox before a message goes: look, claim, renew, give back.
 
-Every step is one conditional statement on the database's clock, judged by its row count, and commits at once: nothing
-here is open while a server is being talked to. A lease is a random token; whoever holds it, and nobody else, writes
-the outcome. `mail/outbox.py` offers all of these under its own name. Source: security.md 63-66, 72.
+Every step is one conditional statement on the database's clock, judged by its row count: nothing here is open while a
+server is being talked to. A lease is a random token; whoever holds it, and nobody else, writes the outcome. The
+statements are built once, because building them costs more than running them. `mail/outbox.py` offers all of these
+under its own name; what comes of a claim is in `mail/outbox_finish.py`. Source: security.md 63-66, 72.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Row, Table, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Table,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from extensions import db
-from mail.outcomes import Outcome, RecipientOutcome
 from models import clock
-from models.database import reading
+from models.database import reading, writing
 from models.email_settings import EmailSettings
-from models.outbox import Attempt, HoldReason, Message, MessageStatus, Recipient, RecipientKind, RecipientStatus
+from models.outbox import (
+    SENDING_SQL,
+    WAITING_SQL,
+    Attempt,
+    Message,
+    MessageStatus,
+    Recipient,
+)
 
 LEASE = timedelta(seconds=90)
-RENEW_EVERY = timedelta(seconds=20)
-POISON_CLAIMS = 5
+# A claim, a slot, lives this many times longer than the time between two signs of life of its worker.
+RENEWALS_PER_LEASE = 4.5
+# A worker was lost with it twice: from then on it goes alone, so that it takes nobody along.
+SUSPECT_CLAIMS = 2
 
 DUE_STATES = (MessageStatus.QUEUED, MessageStatus.DEFERRED, MessageStatus.UNCERTAIN)
 # What time may still overtake: everything that has not ended and is not on its way this moment.
@@ -34,6 +60,13 @@ messages = cast(Table, Message.__table__)
 recipients = cast(Table, Recipient.__table__)
 attempts = cast(Table, Attempt.__table__)
 email_settings = cast(Table, EmailSettings.__table__)
+
+_c = messages.c
+# These words, not `in_`: a partial index is used only where the query says what the index says.
+IS_WAITING: Final = cast("ColumnElement[bool]", text(WAITING_SQL))
+IS_SENDING: Final = cast("ColumnElement[bool]", text(SENDING_SQL))
+IN_TIME: Final = or_(_c.expires_at.is_(None), _c.expires_at > clock.now())
+_IS_DUE: Final = (IS_WAITING, _c.due_at <= clock.now(), IN_TIME)
 
 
 @dataclass(frozen=True)
@@ -46,6 +79,8 @@ class ClaimedMessage:
         committing_at: when bytes of an earlier attempt may have reached the server without an answer; such a message
             goes out with the same bytes and the same sender again.
         claims: claims without an outcome, this one included; more than one: a worker was lost with it.
+        number: of this attempt among all of the message's.
+        size_bytes: of its content as it was handed in, attachments included.
     """
 
     id: int
@@ -60,303 +95,152 @@ class ClaimedMessage:
     sender_name: str
     sender_address: str
     claims: int = 1
+    number: int = 0
+    size_bytes: int = 0
+
+
+# Looking -----------------------------------------------------------------------------------------------------------
 
 
 def has_due() -> bool:
     """Whether any message is due, asked without becoming a writer; leaves no transaction open."""
-    with reading():
-        found = db.session.execute(select(messages.c.id).where(*_is_due()).limit(1)).first() is not None
-        db.session.rollback()
-    return found
+    return bool(due_stores())
 
 
-def _is_due() -> tuple[ColumnElement[bool], ...]:
-    c = messages.c
-    in_time = or_(c.expires_at.is_(None), c.expires_at > clock.now())
-    return c.status.in_(DUE_STATES), c.due_at <= clock.now(), in_time
+def due_stores() -> list[int]:
+    """Return the stores that have due mail, asked without becoming a writer.
+
+    Jumps from one store that has something waiting to the next, so it costs by their number and not by the backlog.
+    """
+    with reading(), db.engine.begin() as connection:
+        return list(connection.scalars(_DUE_STORES))
+
+
+def _due_stores() -> Any:
+    first = select(func.min(_c.store_id).label("id")).where(IS_WAITING).cte("waiting", recursive=True)
+    following = select(func.min(_c.store_id)).where(IS_WAITING, _c.store_id > first.c.id).scalar_subquery()
+    stores = first.union_all(select(following).where(first.c.id.is_not(None)))
+    is_due = exists(select(literal(1)).select_from(messages).where(_c.store_id == stores.c.id, *_IS_DUE))
+    return select(stores.c.id).where(stores.c.id.is_not(None), is_due)
+
+
+_DUE_STORES: Final = _due_stores()
 
 
 def backlog(store_id: int, *, at_most: int) -> int:
     """Return how many messages of a store are due, counted up to `at_most`; leaves no transaction open."""
-    with reading():
-        due = select(messages.c.id).where(messages.c.store_id == store_id, *_is_due()).limit(at_most).subquery()
-        count = db.session.scalar(select(func.count()).select_from(due)) or 0
-        db.session.rollback()
-    return count
+    with reading(), db.engine.begin() as connection:
+        return connection.scalar(_BACKLOG, {"store": store_id, "at_most": at_most}) or 0
+
+
+_BACKLOG: Final = select(func.count()).select_from(
+    select(_c.id).where(_c.store_id == bindparam("store"), *_IS_DUE).limit(bindparam("at_most")).subquery()
+)
+
+
+# Claiming ----------------------------------------------------------------------------------------------------------
 
 
 def claim(
-    *, limit: int, store_id: int | None = None, skip_stores: Collection[int] = (), only_first_claims: bool = False
+    *,
+    limit: int,
+    store_id: int | None = None,
+    only_suspects: bool | None = None,
+    lease: timedelta = LEASE,
 ) -> list[ClaimedMessage]:
     """Take up to `limit` due messages, most urgent and then oldest first, and commit.
 
     Args:
-        skip_stores: stores that this worker is busy enough with.
-        only_first_claims: leave out what a worker was lost with.
+        only_suspects: True for messages that workers were lost with (`SUSPECT_CLAIMS`), False for all others.
     """
-    c = messages.c
-    due = (
-        select(c.id)
-        .where(*_is_due())
-        .order_by(c.priority, c.due_at, c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
+    token = secrets.token_hex(16)
+    values = {"token": token, "limit": limit, "lease_ms": milliseconds(lease)}
     if store_id is not None:
-        due = due.where(c.store_id == store_id)
-    if only_first_claims:
-        due = due.where(c.claims == 0)
-    if skip_stores:
-        due = due.where(c.store_id.not_in(skip_stores))
-    lease = secrets.token_hex(16)
-    # As a CTE the choice is made once; PostgreSQL may run a subquery again for a row that somebody else just changed.
-    chosen = due.cte("due")
-    taken = (
-        update(messages)
-        .where(c.id.in_(select(chosen.c.id)))
-        .values(
-            status=MessageStatus.SENDING, lease=lease, lease_until=clock.now(LEASE), claims=c.claims + 1
-        )
-        .returning(
-            c.id, c.uid, c.store_id, c.lease, c.attempts, c.message_id, c.date, c.subject,
-            c.committing_at, c.sender_name, c.sender_address, c.claims, c.priority, c.due_at,
-        )
-    )  # fmt: skip
-    rows = db.session.execute(taken).all()
-    if rows:
-        _begin_attempts(lease)
-    db.session.commit()
+        values["store"] = store_id
+    with writing(), db.engine.begin() as connection:
+        rows = connection.execute(_claim_statement(store_id is not None, only_suspects), values).all()
+        if rows:
+            begun = [{"message": row.id, "number": row.last_attempt} for row in rows]
+            connection.execute(_BEGIN_ATTEMPT, begun)
     in_order = sorted(rows, key=lambda row: (row.priority, row.due_at, row.id))
     return [ClaimedMessage(*row[:-2]) for row in in_order]
 
 
-def _begin_attempts(lease: str) -> None:
-    """One attempt row for each message just claimed, in the same transaction: a crash leaves its trace."""
-    number = select(func.coalesce(func.max(attempts.c.number), 0) + 1).where(attempts.c.message_id == messages.c.id)
-    begun = select(messages.c.id, number.scalar_subquery(), clock.now()).where(messages.c.lease == lease)
-    db.session.execute(insert(attempts).from_select(["message_id", "number", "started_at"], begun))
+@lru_cache
+def _claim_statement(of_store: bool, only_suspects: bool | None) -> Any:
+    due = select(_c.id).where(*_IS_DUE).order_by(_c.priority, _c.due_at, _c.id)
+    due = due.limit(bindparam("limit", type_=Integer)).with_for_update(skip_locked=True)
+    if of_store:
+        due = due.where(_c.store_id == bindparam("store"))
+    if only_suspects is not None:
+        due = due.where(_c.claims >= SUSPECT_CLAIMS if only_suspects else _c.claims < SUSPECT_CLAIMS)
+    # As a CTE the choice is made once; PostgreSQL may run a subquery again for a row that somebody else just changed.
+    chosen = due.cte("due")
+    return (
+        update(messages)
+        .where(_c.id.in_(select(chosen.c.id)))
+        .values(
+            status=MessageStatus.SENDING, lease=bindparam("token"),
+            lease_until=clock.now_plus_ms(bindparam("lease_ms", type_=Integer)), claims=_c.claims + 1,
+            last_attempt=_c.last_attempt + 1,
+        )
+        .returning(
+            _c.id, _c.uid, _c.store_id, _c.lease, _c.attempts, _c.message_id, _c.date, _c.subject,
+            _c.committing_at, _c.sender_name, _c.sender_address, _c.claims, _c.last_attempt, _c.size_bytes,
+            _c.priority, _c.due_at,
+        )
+    )  # fmt: skip
 
 
-def renew(leases: Collection[str]) -> int:
+_BEGIN_ATTEMPT: Final = insert(attempts).values(
+    message_id=bindparam("message"), number=bindparam("number"), started_at=clock.now()
+)
+
+
+def give_back(claimed: Iterable[ClaimedMessage], connection: Connection) -> None:
+    """Free claims whose messages were not begun, as if they had never been taken; in the caller's transaction."""
+    rows = [{"row": one.id, "token": one.lease, "message": one.id, "attempt": one.number} for one in claimed]
+    if rows:
+        connection.execute(_GIVE_BACK, rows)
+        connection.execute(_FORGET_ATTEMPT, rows)
+
+
+_GIVE_BACK: Final = (
+    update(messages)
+    .where(_c.id == bindparam("row"), _c.lease == bindparam("token"), IS_SENDING)
+    .values(
+        # It keeps what is known of an earlier attempt: bytes of it may be with the server.
+        status=case(
+            (_c.committing_at.is_not(None), MessageStatus.UNCERTAIN.value),
+            (_c.attempts > 0, MessageStatus.DEFERRED.value),
+            else_=MessageStatus.QUEUED.value,
+        ),
+        claims=_c.claims - 1,
+        last_attempt=_c.last_attempt - 1,
+        lease=None,
+        lease_until=None,
+    )
+)
+_FORGET_ATTEMPT: Final = delete(attempts).where(
+    attempts.c.message_id == bindparam("message"),
+    attempts.c.number == bindparam("attempt"),
+    attempts.c.finished_at.is_(None),
+)
+
+
+def renew(leases: Collection[str], *, lease: timedelta = LEASE) -> int:
     """Prolong the claims that are still ours, commit, and return how many they are."""
-    c = messages.c
-    prolonged = (
-        update(messages)
-        .where(c.lease.in_(leases), c.status == MessageStatus.SENDING)
-        .values(lease_until=clock.now(LEASE))
-    )
-    count = row_count(prolonged)
-    db.session.commit()
-    return count
+    with writing(), db.engine.begin() as connection:
+        result = connection.execute(_RENEW, {"leases": list(leases), "lease_ms": milliseconds(lease)})
+        return result.rowcount
 
 
-def mark_committing(claimed: ClaimedMessage, *, method: str, sender_name: str, sender_address: str) -> bool:
-    """Ask for leave to send the bytes that commit, and note in the same statement that they are on their way.
-
-    False when the claim is lost, the message expired, emails were turned off or the method was switched: nothing may
-    be sent then. Commits. Source: security.md 64.
-    """
-    c, settings = messages.c, email_settings.c
-    still_wanted = exists().where(
-        settings.store_id == c.store_id, settings.emails_off.is_(False), settings.method == method
-    )
-    marked = (
-        update(messages)
-        .where(
-            c.id == claimed.id,
-            c.lease == claimed.lease,
-            c.status == MessageStatus.SENDING,
-            c.lease_until > clock.now(),
-            or_(c.expires_at.is_(None), c.expires_at > clock.now()),
-            still_wanted,
-        )
-        .values(
-            committing_at=clock.now(),
-            # An earlier attempt may have got through, so from now on this may be the second copy.
-            maybe_sent_twice=or_(c.maybe_sent_twice, c.committing_at.is_not(None)),
-            sender_name=sender_name,
-            sender_address=sender_address,
-            method=method,
-        )
-    )
-    may_commit = row_count(marked) == 1
-    db.session.commit()
-    return may_commit
+_RENEW: Final = (
+    update(messages)
+    .where(_c.lease.in_(bindparam("leases", expanding=True)), IS_SENDING)
+    .values(lease_until=clock.now_plus_ms(bindparam("lease_ms", type_=Integer)))
+)
 
 
-def has_expired(claimed: ClaimedMessage) -> bool:
-    """Whether the message became worthless meanwhile, by the database's clock."""
-    c = messages.c
-    late = select(c.id).where(c.id == claimed.id, c.expires_at <= clock.now())
-    return db.session.execute(late).first() is not None
-
-
-def finish(claimed: ClaimedMessage, outcome: Outcome) -> bool:
-    """Write the outcome and commit; False, with nothing written, when the claim is no longer ours.
-
-    A claim whose lease ran out but which nobody took again is still ours: a result kept through an outage of the
-    database counts. When the trouble is the store's and not the message's, the rest of its queue is held along.
-    """
-    c = messages.c
-    written = (
-        update(messages)
-        .where(c.id == claimed.id, c.lease == claimed.lease, c.status.in_((MessageStatus.SENDING, *DUE_STATES)))
-        .values(_values(claimed, outcome))
-    )
-    if row_count(written) != 1:
-        db.session.rollback()
-        return False
-    _write_attempt(claimed, outcome)
-    _write_recipients(claimed.id, outcome.recipients)
-    if outcome.holds_queue and outcome.hold_reason is not None:
-        hold_queue(claimed.store_id, outcome.hold_reason, outcome)
-    db.session.commit()
-    return True
-
-
-def _values(claimed: ClaimedMessage, outcome: Outcome) -> dict[str, Any]:
-    ended = outcome.status in (MessageStatus.SENT, MessageStatus.FAILED, MessageStatus.EXPIRED)
-    values: dict[str, Any] = {
-        "status": outcome.status,
-        "hold_reason": outcome.hold_reason,
-        "reason_code": outcome.code[:80],
-        "reason_detail": "" if outcome.status is MessageStatus.SENT and not outcome.code else outcome.detail,
-        "reason_stage": outcome.stage,
-        "reason_family": outcome.family,
-        "lease": None,
-        "lease_until": None,
-        "claims": 0,  # counts claims without an outcome
-        "attempts": messages.c.attempts
-        + (1 if outcome.counts or outcome.status in (MessageStatus.SENT, MessageStatus.FAILED) else 0),
-    }
-    if outcome.is_definite and outcome.status is not MessageStatus.SENT:
-        # This attempt sent nothing; whether an earlier one did is as open as before.
-        values["committing_at"] = claimed.committing_at
-    if outcome.remote_id:
-        values["remote_id"] = outcome.remote_id[:255]
-    if outcome.wait:
-        values["due_at"] = clock.now(outcome.wait)
-    if ended:
-        values["ended_at"] = clock.now()
-    return values
-
-
-def _write_attempt(claimed: ClaimedMessage, outcome: Outcome) -> None:
-    newest = select(func.max(attempts.c.number)).where(attempts.c.message_id == claimed.id).scalar_subquery()
-    db.session.execute(
-        update(attempts)
-        .where(attempts.c.message_id == claimed.id, attempts.c.number == newest)
-        .values(
-            finished_at=clock.now(),
-            method=outcome.method,
-            host=outcome.host,
-            outcome=outcome.status.value,
-            stage=outcome.stage,
-            code=outcome.code[:80],
-            reply_code=outcome.reply_code,
-            reply=outcome.detail,
-            remote_id=outcome.remote_id[:255],
-        )
-    )
-
-
-def _write_recipients(message_id: int, results: Sequence[RecipientOutcome]) -> None:
-    for result in results:
-        db.session.execute(
-            update(recipients)
-            .where(
-                recipients.c.message_id == message_id,
-                recipients.c.address == result.address,
-                recipients.c.status != RecipientStatus.ACCEPTED,
-            )
-            .values(status=result.status, reply_code=result.reply_code, reply=result.reply)
-        )
-
-
-def recipients_of(message_id: int) -> list[Row[Any]]:
-    """Return address, kind and status of every recipient row of a message."""
-    c = recipients.c
-    return list(
-        db.session.execute(select(c.address, c.kind, c.status).where(c.message_id == message_id).order_by(c.id))
-    )
-
-
-def add_store_bcc(message: ClaimedMessage, addresses: tuple[str, ...]) -> None:
-    """Give the store's Bcc recipients rows of their own, drop earlier ones that no longer apply; the caller commits.
-
-    Read at each attempt like the sender: a Bcc removed since is not written to, one who has the message stays listed.
-    """
-    c = recipients.c
-    known = {row.address.casefold(): row for row in recipients_of(message.id)}
-    wanted = {address.casefold(): address for address in addresses}
-    gone = [
-        row.address
-        for key, row in known.items()
-        if row.kind is RecipientKind.STORE_BCC and row.status is RecipientStatus.WAITING and key not in wanted
-    ]
-    if gone:
-        db.session.execute(recipients.delete().where(c.message_id == message.id, c.address.in_(gone)))
-    new = [address for key, address in wanted.items() if key not in known]
-    if new:
-        rows = [{"message_id": message.id, "kind": RecipientKind.STORE_BCC, "address": one} for one in new]
-        db.session.execute(insert(recipients), rows)
-
-
-def hold_queue(store_id: int, reason: HoldReason, outcome: Outcome | None = None) -> int:
-    """Hold everything of a store that waits, and return how much that is; the caller commits.
-
-    Otherwise each waiting message would run into the same refusal, and a provider that counts failed sign-ins would
-    lock the mailbox.
-    """
-    c = messages.c
-    held = update(messages).where(c.store_id == store_id, c.status.in_(DUE_STATES))
-    return row_count(
-        held.values(
-            status=MessageStatus.HELD,
-            hold_reason=reason,
-            reason_code=outcome.code[:80] if outcome else "",
-            reason_detail=outcome.detail if outcome else "",
-            reason_stage=outcome.stage if outcome else "",
-            reason_family=outcome.family if outcome else "",
-            lease=None,
-            lease_until=None,
-        )
-    )
-
-
-def sweep() -> int:
-    """Free the claims whose lease ran out, end what expired, commit, and return how many rows changed.
-
-    The token of a freed claim stays until somebody else takes the message, so that a result that was kept through an
-    outage still finds it.
-    """
-    c = messages.c
-    ran_out = and_(c.status == MessageStatus.SENDING, c.lease_until <= clock.now())
-    poison = update(messages).where(ran_out, c.claims >= POISON_CLAIMS)
-    count = row_count(
-        poison.values(
-            status=MessageStatus.HELD, hold_reason=HoldReason.POISON, reason_code="poison", lease=None, lease_until=None
-        )
-    )
-    freed = update(messages).where(ran_out)
-    count += row_count(
-        freed.values(
-            status=case(
-                (c.committing_at.is_not(None), MessageStatus.UNCERTAIN.value), else_=MessageStatus.QUEUED.value
-            ),
-            reason_code=case((c.committing_at.is_not(None), "worker_lost"), else_=""),
-            lease_until=None,
-        )
-    )
-    late = update(messages).where(c.status.in_(OPEN_STATES), c.expires_at <= clock.now())
-    count += row_count(
-        late.values(status=MessageStatus.EXPIRED, hold_reason=None, ended_at=clock.now(), lease=None, lease_until=None)
-    )
-    db.session.commit()
-    return count
-
-
-def row_count(statement: Any) -> int:
-    """Execute a statement in the current transaction and return how many rows it met."""
-    result = cast("CursorResult[Any]", db.session.execute(statement))
-    return result.rowcount
+def milliseconds(duration: timedelta) -> int:
+    return round(duration / timedelta(milliseconds=1))

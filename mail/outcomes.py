@@ -78,8 +78,19 @@ def of_success(
     return _by_recipients(outcome, result.recipients, waiting, attempts=attempts, somebody_has_it=somebody_has_it)
 
 
-def of_error(error: MailError, waiting: Sequence[Waiting], *, attempts: int, somebody_has_it: bool = False) -> Outcome:
-    """Return what this error makes of the message; `Withdrawn` is the caller's, who knows why it was withdrawn."""
+def of_error(
+    error: MailError,
+    waiting: Sequence[Waiting],
+    *,
+    attempts: int,
+    somebody_has_it: bool = False,
+    asks_when_uncertain: bool = False,
+) -> Outcome:
+    """Return what this error makes of the message; `Withdrawn` is the caller's, who knows why it was withdrawn.
+
+    Args:
+        asks_when_uncertain: a message that may have been sent waits for a person instead of going again.
+    """
     outcome = Outcome(
         MessageStatus.FAILED,
         code=error.code,
@@ -94,7 +105,7 @@ def of_error(error: MailError, waiting: Sequence[Waiting], *, attempts: int, som
         case SettingsWrong():
             return held(HoldReason.SETTINGS_WRONG, outcome)
         case Uncertain():
-            return _uncertain(outcome, attempts)
+            return _uncertain(outcome, attempts, asks=asks_when_uncertain)
         case TryLater() if error.code == "throttled":
             wait = backoff.wait_throttled(wish_s=error.after_s)
             return replace(outcome, status=MessageStatus.DEFERRED, wait=wait)
@@ -119,8 +130,8 @@ def parked(reason: HoldReason, *, code: str, detail: str) -> Outcome:
     )
 
 
-def _uncertain(outcome: Outcome, attempts: int) -> Outcome:
-    wait = backoff.wait_after(attempts + 1)
+def _uncertain(outcome: Outcome, attempts: int, *, asks: bool) -> Outcome:
+    wait = None if asks else backoff.wait_after(attempts + 1)
     if wait is None:
         # Neither "sent" nor "failed" would be true; a person who can look into the mailbox decides.
         return replace(

@@ -8,14 +8,17 @@ BEGIN IMMEDIATE, because a deferred transaction that turns into a writer fails a
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, exc
 
 BUSY_TIMEOUT_MS = 20_000
+# A connection used this lately is taken for alive: asking it each time would be a round trip for each transaction.
+_TRUSTED_S = 5.0
 
 _reads_only: ContextVar[bool] = ContextVar("storepost_reads_only", default=False)
 
@@ -46,8 +49,9 @@ def writing() -> Iterator[None]:
 
 
 def prepare_engine(engine: Engine) -> None:
-    """Install our SQLite habits on an engine; PostgreSQL needs none."""
+    """Install our habits on an engine: those above for SQLite, and a look at PostgreSQL connections that were idle."""
     if engine.dialect.name != "sqlite":
+        _ask_idle_connections(engine)
         return
 
     @event.listens_for(engine, "connect")
@@ -65,3 +69,24 @@ def prepare_engine(engine: Engine) -> None:
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN" if _reads_only.get() else "BEGIN IMMEDIATE")
+
+
+def _ask_idle_connections(engine: Engine) -> None:
+    """Replace a connection that died in the pool before anybody uses it: after a restart of the database, all of them."""
+
+    @event.listens_for(engine, "checkin")
+    def on_checkin(connection: Any, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def on_checkout(connection: Any, record: Any, proxy: Any) -> None:
+        used_at = record.info.get("used_at")
+        if used_at is None or time.monotonic() - used_at < _TRUSTED_S:
+            return
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            connection.rollback()
+        except Exception as error:
+            # The pool takes this as its word to connect anew and ask again.
+            raise exc.DisconnectionError from error

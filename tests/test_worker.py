@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -16,12 +17,15 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 import worker
-from mail import outbox
+from mail import delivery as real_delivery
+from mail import ledger, outbox, outbox_work
 from mail.equipment import Equipment
 from mail.errors import Stage, TryLater
 from mail.outbox import ClaimedMessage, NewMessage, Outcome
 from mail.outcomes import of_error
 from models import Message, Store, clock
+from models.database import reading
+from models.email_settings import Method
 from models.outbox import HoldReason, MessageStatus
 from tests import factories
 
@@ -35,8 +39,12 @@ class Delivery:
         self.sent: list[str] = []
         self.deed: Callable[[ClaimedMessage], Outcome] = lambda message: SENT
 
-    def __call__(self, claimed: Iterable[ClaimedMessage], **how: Any) -> Iterator[tuple[ClaimedMessage, Outcome]]:
+    def __call__(
+        self, claimed: Sequence[ClaimedMessage], way: Any, *, goes_on: Callable[[], bool], **how: Any
+    ) -> Iterator[tuple[ClaimedMessage, Outcome]]:
         for message in claimed:
+            if not goes_on():
+                return
             outcome = self.deed(message)
             self.sent.append(message.uid)
             yield message, outcome
@@ -45,8 +53,20 @@ class Delivery:
 @pytest.fixture
 def delivery(monkeypatch: pytest.MonkeyPatch) -> Delivery:
     fake = Delivery()
-    monkeypatch.setattr(worker.delivery, "deliver_all", fake)
+    monkeypatch.setattr(real_delivery, "deliver_all", fake)
     return fake
+
+
+@pytest.fixture
+def store(app: Flask) -> Store:
+    return _store("Acme Store")
+
+
+def _store(name: str) -> Store:
+    """A store whose settings are complete, so that it has a way out."""
+    return factories.make_store(
+        name, method=Method.SMTP, from_name=name, from_email="orders@acme.example", smtp_host="localhost", smtp_port=25
+    )
 
 
 @pytest.fixture
@@ -65,24 +85,33 @@ def hand_in(store: Store, equipment: Equipment, db: Any) -> Callable[..., str]:
 @pytest.fixture
 def states(db: Any) -> Callable[[], dict[str, MessageStatus]]:
     def states() -> dict[str, MessageStatus]:
-        found = dict(db.session.execute(select(Message.uid, Message.status)).all())
-        # SQLite has one writer, and a test's open transaction would keep the worker waiting.
-        db.session.rollback()
+        with reading():
+            found = dict(db.session.execute(select(Message.uid, Message.status)).all())
+            # SQLite has one writer, and a test's open transaction would keep the worker waiting.
+            db.session.rollback()
         return found
 
     return states
 
 
-@pytest.fixture
-def running(app: Flask) -> Iterator[worker.Worker]:
+@contextmanager
+def _running(app: Flask, *, threads: int = 4) -> Iterator[worker.Worker]:
     """A worker that runs beside the test, as `flask worker` would."""
-    one = worker.Worker(app, threads=4)
+    one = worker.Worker(app, threads=threads)
     thread = threading.Thread(target=one.run)
     thread.start()
-    yield one
-    one.stopping.set()
-    thread.join(10)
-    assert not thread.is_alive()
+    try:
+        yield one
+    finally:
+        one.stopping.set()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def running(app: Flask) -> Iterator[worker.Worker]:
+    with _running(app) as one:
+        yield one
 
 
 def eventually(check: Callable[[], bool], within_s: float = 10) -> None:
@@ -114,50 +143,53 @@ def test_a_delivery_that_breaks_stops_nobody_else(app: Flask, delivery: Delivery
 
     delivery.deed = deed
     worker.run(app, once=True)
-    assert states() == {broken: MessageStatus.SENDING, fine: MessageStatus.SENT}
+    assert states()[broken] is MessageStatus.SENDING
     with clock.shifted(timedelta(seconds=91)):
         delivery.deed = lambda message: SENT
         worker.run(app, once=True)
-    assert states()[broken] is MessageStatus.SENT
+    assert states() == {broken: MessageStatus.SENT, fine: MessageStatus.SENT}
 
 
-def test_one_hanging_store_leaves_threads_for_the_others(delivery: Delivery, running: Any, hand_in: Any) -> None:
-    other = factories.make_store("Other Store").id
-    hangs = threading.Event()
-    busy: list[str] = []
+@pytest.mark.parametrize("threads", [4, 1])
+def test_stores_that_hang_keep_no_other_waiting(
+    app: Flask, delivery: Delivery, hand_in: Any, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "STUCK_AFTER_S", 0.3)
+    other = _store("Other Store").id
+    hangs, is_busy = threading.Event(), threading.Event()
 
     def deed(message: ClaimedMessage) -> Outcome:
         if message.store_id != other:
-            busy.append(message.uid)
-            hangs.wait(10)
+            is_busy.set()
+            hangs.wait(20)
         return SENT
 
     delivery.deed = deed
     for _ in range(6):
         hand_in()
-    try:
-        eventually(lambda: len(busy) == worker.PER_STORE)
-        uid = hand_in(other)
-        eventually(lambda: uid in delivery.sent, 3)
-        assert len(busy) == worker.PER_STORE
-    finally:
-        hangs.set()
+    with _running(app, threads=threads):
+        try:
+            assert is_busy.wait(10)
+            uid = hand_in(other)
+            eventually(lambda: uid in delivery.sent, 8)
+        finally:
+            hangs.set()
 
 
 def test_a_result_waits_for_the_database_and_the_message_is_not_sent_again(
     app: Flask, delivery: Delivery, hand_in: Any, states: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uid = hand_in()
-    real, refusals = outbox.finish, []
+    real, refusals = ledger.outbox_finish.finish, []
 
-    def finish(message: ClaimedMessage, outcome: Outcome) -> bool:
+    def finish(*args: Any) -> bool:
         if len(refusals) < 3:
             refusals.append(1)
             raise OperationalError("UPDATE", {}, Exception("the disk is full"))
-        return real(message, outcome)
+        return real(*args)
 
-    monkeypatch.setattr(worker.outbox, "finish", finish)
-    monkeypatch.setattr(worker, "_AWAY_FIRST_S", 0.01)
+    monkeypatch.setattr(ledger.outbox_finish, "finish", finish)
+    monkeypatch.setattr(ledger, "_AWAY_FIRST_S", 0.01)
     worker.run(app, once=True)
     assert delivery.sent == [uid]
     assert states()[uid] is MessageStatus.SENT
@@ -167,7 +199,7 @@ def test_it_outlives_a_database_that_goes_away(
     app: Flask, delivery: Delivery, hand_in: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uid = hand_in()
-    real, refusals = outbox.claim, []
+    real, refusals = outbox_work.claim, []
 
     def claim(**how: Any) -> list[ClaimedMessage]:
         if len(refusals) < 3:
@@ -175,8 +207,8 @@ def test_it_outlives_a_database_that_goes_away(
             raise OperationalError("UPDATE", {}, Exception("connection refused"))
         return real(**how)
 
-    monkeypatch.setattr(worker.outbox, "claim", claim)
-    monkeypatch.setattr(worker, "_AWAY_FIRST_S", 0.01)
+    monkeypatch.setattr(outbox_work, "claim", claim)
+    monkeypatch.setattr(worker, "_AWAY_S", 0.01)
     worker.run(app, once=True)
     assert delivery.sent == [uid]
 
@@ -184,7 +216,7 @@ def test_it_outlives_a_database_that_goes_away(
 def test_it_renews_the_leases_of_what_takes_long(
     delivery: Delivery, app: Flask, hand_in: Any, db: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.outbox, "RENEW_EVERY", timedelta(seconds=0.05))
+    monkeypatch.setattr(worker, "RENEWALS_PER_LEASE", 1800)
     uid = hand_in()
 
     def deed(message: ClaimedMessage) -> Outcome:

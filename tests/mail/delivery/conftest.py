@@ -15,6 +15,7 @@ from mail.equipment import Equipment
 from mail.smtp import Timeouts
 from models import Message, Store
 from models.connection import GrantType
+from models.database import reading
 from models.email_settings import Method
 from models.types import utcnow
 from security.outbound import AllowRule, Door
@@ -84,7 +85,8 @@ def connected(shop: Store, mta: MTA, equipment: Equipment, db: Any) -> Store:
 def row(db: Any) -> Any:
     def row(uid: str) -> Message:
         db.session.rollback()
-        message = db.session.scalar(select(Message).where(Message.uid == uid))
+        with reading():  # as a writer it would keep the next claim waiting
+            message = db.session.scalar(select(Message).where(Message.uid == uid))
         assert message is not None
         return message
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from mail import delivery, outbox
 from mail.equipment import Equipment
-from mail.outbox import ClaimedMessage, NewMessage, Outcome
+from mail.outbox import ClaimedMessage, Leave, NewMessage, Outcome
 from mail.smtp import Conversation
 from models import Connection, CustomField, Store, clock
 from models.connection import Health
@@ -235,13 +235,13 @@ def test_a_content_that_does_not_open_parks_one_message(hand_in: Any, work: Any,
 
 def _meddle(monkeypatch: pytest.MonkeyPatch, deed: Any) -> None:
     """Let something happen at the last moment before the check that precedes the committing bytes."""
-    real = delivery.outbox_work.mark_committing
+    real = delivery.outbox_finish.mark_committing
 
-    def late(claimed: ClaimedMessage, **sender: str) -> bool:
+    def late(claimed: ClaimedMessage, leave: Leave) -> bool:
         deed()
-        return real(claimed, **sender)
+        return real(claimed, leave)
 
-    monkeypatch.setattr(delivery.outbox_work, "mark_committing", late)
+    monkeypatch.setattr(delivery.outbox_finish, "mark_committing", late)
 
 
 def test_emails_turned_off_in_the_last_moment_stop_the_message(
@@ -359,13 +359,13 @@ def test_a_worker_killed_anywhere_loses_nothing_and_marks_what_may_be_double(
 
 
 def _kill_at(point: str, patch: pytest.MonkeyPatch) -> None:
-    real_mark, real_send = delivery.outbox_work.mark_committing, Conversation.send_all
+    real_mark, real_send = delivery.outbox_finish.mark_committing, Conversation.send_all
     real_init = Conversation.__init__
 
-    def mark(claimed: ClaimedMessage, **sender: str) -> bool:
+    def mark(claimed: ClaimedMessage, leave: Leave) -> bool:
         if point == "mark":
             raise Killed
-        real_mark(claimed, **sender)
+        real_mark(claimed, leave)
         raise Killed  # the mark is made, the dot is not sent
 
     def send_all(self: Any, *args: Any, **options: Any) -> Any:
@@ -381,7 +381,7 @@ def _kill_at(point: str, patch: pytest.MonkeyPatch) -> None:
         real_init(self, *args, **{**options, "observe": observe})
 
     if point in ("mark", "dot"):
-        patch.setattr(delivery.outbox_work, "mark_committing", mark)
+        patch.setattr(delivery.outbox_finish, "mark_committing", mark)
     elif point == "answer":
         patch.setattr(Conversation, "send_all", send_all)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -10,16 +11,19 @@ import pytest
 from sqlalchemy import select, update
 
 from mail import delivery, outbox
+from mail.drain import Drainer
 from mail.equipment import Equipment
-from mail.outbox import ClaimedMessage, NewMessage, Outcome
+from mail.outbox import NewMessage
 from mail.smtp.pool import ConversationPool
-from models import Connection, EmailSettings, Message, Store
+from models import Connection, EmailSettings, Message, Store, clock
+from models.database import reading
 from models.outbox import HoldReason, MessageStatus
+from models.types import utcnow
 from security.vault import Place
 from tests.fakes.mta import MTA
 from tests.mail.delivery.conftest import PASSWORD, TOKEN
 
-Deliver = Callable[..., list[Outcome]]
+Deliver = Callable[..., list[Message]]
 
 
 @pytest.fixture
@@ -44,26 +48,45 @@ def hand_in(shop: Store, equipment: Equipment, db: Any) -> Callable[..., list[st
     return hand_in
 
 
+class Hands:
+    """The process around a drain; `before` is called with the number of the message that is next, from 1 on."""
+
+    is_stopping = is_over = False
+
+    def __init__(self, before: Callable[[int], None]) -> None:
+        self._before = before
+        self._number = 0
+
+    @contextmanager
+    def hold(self, lease: str) -> Iterator[None]:
+        yield
+
+    def others_wait(self, store_id: int) -> bool:
+        return False
+
+    def offer_more(self, store_id: int, *, at_most: int) -> None:
+        """There is nobody else."""
+
+    def moved(self) -> None:
+        self._number += 1
+        self._before(self._number)
+
+
 @pytest.fixture
-def deliver(equipment: Equipment, pool: ConversationPool) -> Deliver:
-    """Claim and deliver everything due in one run, as a worker's thread does."""
+def deliver(shop: Store, equipment: Equipment, pool: ConversationPool, db: Any) -> Deliver:
+    """Drain the store, as a worker's thread does; the answer is what all its messages came to, in their order."""
+    store_id = shop.id
+    db.session.commit()
 
-    def deliver(
-        *, window: int = 1, before_each: Callable[[int, ClaimedMessage], None] = lambda n, c: None
-    ) -> list[Outcome]:
-        claimed = outbox.claim(limit=50)
-
-        def in_turn() -> Iterator[ClaimedMessage]:
-            for number, one in enumerate(claimed):
-                before_each(number, one)
-                yield one
-
-        outcomes = []
-        for one, outcome in delivery.deliver_all(in_turn(), equipment=equipment, pool=pool, window=window):
-            assert outbox.finish(one, outcome)
-            outcomes.append(outcome)
-        assert len(outcomes) == len(claimed)
-        return outcomes
+    def deliver(*, turns: int = 1, before: Callable[[int], None] = lambda number: None) -> list[Message]:
+        hands = Hands(before)
+        for _ in range(turns):
+            Drainer(equipment, pool, hands).drain(store_id)
+        with reading():
+            found = list(db.session.scalars(select(Message).order_by(Message.id)))
+            db.session.expunge_all()
+            db.session.rollback()
+        return found
 
     return deliver
 
@@ -79,7 +102,7 @@ def _subjects(mta: MTA) -> list[str]:
 
 def test_a_run_shares_one_conversation_and_keeps_the_order(hand_in: Any, deliver: Deliver, mta: MTA) -> None:
     hand_in(6)
-    assert {outcome.status for outcome in deliver()} == {MessageStatus.SENT}
+    assert {message.status for message in deliver()} == {MessageStatus.SENT}
     assert _subjects(mta) == [f"No. {number}" for number in range(6)]
     assert (mta.connections, len(mta.sign_ins)) == (1, 1)
 
@@ -105,7 +128,7 @@ def test_a_refused_message_ends_alone(hand_in: Any, deliver: Deliver, mta: MTA) 
     hand_in(1)
     hand_in(1, to=("gone@shop.example",))
     hand_in(1)
-    statuses = [outcome.status for outcome in deliver()]
+    statuses = [message.status for message in deliver()]
     assert statuses == [MessageStatus.SENT, MessageStatus.FAILED, MessageStatus.SENT]
     assert mta.connections == 1
 
@@ -115,7 +138,8 @@ def test_a_server_that_is_away_is_not_asked_by_each_message(
 ) -> None:
     mta.faults.refuse_auth = "454 4.7.0 Temporary authentication failure"
     hand_in(5)
-    assert {outcome.status for outcome in deliver()} == {MessageStatus.DEFERRED}
+    statuses = [message.status for message in deliver(turns=3)]
+    assert statuses == [MessageStatus.DEFERRED] + [MessageStatus.QUEUED] * 4
     assert mta.connections == 1
 
 
@@ -131,10 +155,12 @@ def test_a_wrong_password_holds_all_of_the_run(hand_in: Any, deliver: Deliver, m
 def test_a_cut_amid_the_run_is_dialled_anew_for_the_rest(hand_in: Any, deliver: Deliver, mta: MTA) -> None:
     hand_in(4)
 
-    def cut_the_second(number: int, claimed: ClaimedMessage) -> None:
+    def cut_the_second(number: int) -> None:
         mta.faults.cut = "data" if number == 1 else ""
 
-    statuses = [outcome.status for outcome in deliver(before_each=cut_the_second)]
+    deliver(before=cut_the_second)
+    with clock.shifted(timedelta(seconds=20)):
+        statuses = [message.status for message in deliver()]
     assert statuses == [MessageStatus.SENT, MessageStatus.UNCERTAIN, MessageStatus.SENT, MessageStatus.SENT]
     assert mta.connections == 2
 
@@ -142,32 +168,32 @@ def test_a_cut_amid_the_run_is_dialled_anew_for_the_rest(hand_in: Any, deliver: 
 def test_emails_turned_off_amid_the_run_stop_the_rest(
     hand_in: Any, deliver: Deliver, shop: Store, mta: MTA, db: Any
 ) -> None:
-    hand_in(4)
     store_id = shop.id
+    hand_in(4)
 
-    def turn_off(number: int, claimed: ClaimedMessage) -> None:
+    def turn_off(number: int) -> None:
         if number == 2:
             db.session.execute(update(EmailSettings).where(EmailSettings.store_id == store_id).values(emails_off=True))
             db.session.commit()
 
-    outcomes = deliver(before_each=turn_off)
-    assert [outcome.hold_reason for outcome in outcomes] == [None, None, HoldReason.EMAILS_OFF, HoldReason.EMAILS_OFF]
+    messages = deliver(before=turn_off)
+    assert [message.hold_reason for message in messages] == [None, None, HoldReason.EMAILS_OFF, HoldReason.EMAILS_OFF]
     assert len(mta.received) == 2
 
 
 def test_another_sender_counts_from_the_next_message_on(
     hand_in: Any, deliver: Deliver, shop: Store, mta: MTA, db: Any
 ) -> None:
-    hand_in(3)
     store_id = shop.id
+    hand_in(3)
 
-    def rename(number: int, claimed: ClaimedMessage) -> None:
+    def rename(number: int) -> None:
         if number == 1:
-            values = {"from_email": "new@acme.example"}
+            values = {"from_email": "new@acme.example", "version": EmailSettings.version + 1}
             db.session.execute(update(EmailSettings).where(EmailSettings.store_id == store_id).values(values))
             db.session.commit()
 
-    deliver(before_each=rename)
+    deliver(turns=2, before=rename)
     assert [one.sender for one in mta.received] == ["orders@acme.example", "new@acme.example", "new@acme.example"]
 
 
@@ -207,25 +233,25 @@ def test_a_message_is_marked_before_its_bytes_leave_and_only_then(
     uids = hand_in(3)
     marked: list[int] = []
 
-    def count(number: int, claimed: ClaimedMessage) -> None:
+    def count(number: int) -> None:
         found = db.session.scalars(select(Message.uid).where(Message.committing_at.is_not(None))).all()
         db.session.rollback()
         marked.append(len(found))
 
-    deliver(before_each=count)
-    assert marked == [0, 1, 2]
+    deliver(before=count)
+    assert marked == [1, 2, 3]
     assert len(uids) == len(mta.received)
 
 
 def test_time_that_ran_out_meanwhile_ends_a_message_unsent(hand_in: Any, deliver: Deliver, mta: MTA, db: Any) -> None:
     hand_in(2, expires_in_s=3600)
 
-    def expire(number: int, claimed: ClaimedMessage) -> None:
+    def expire(number: int) -> None:
         if number == 1:
-            late = update(Message).where(Message.id == claimed.id)
-            db.session.execute(late.values(expires_at=claimed.date - timedelta(hours=1)))
+            late = update(Message).where(Message.status == MessageStatus.SENDING)
+            db.session.execute(late.values(expires_at=utcnow() - timedelta(hours=1)))
             db.session.commit()
 
-    outcomes = deliver(before_each=expire)
-    assert [outcome.status for outcome in outcomes] == [MessageStatus.SENT, MessageStatus.EXPIRED]
+    messages = deliver(before=expire)
+    assert [message.status for message in messages] == [MessageStatus.SENT, MessageStatus.EXPIRED]
     assert len(mta.received) == 1

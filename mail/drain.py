@@ -1,0 +1,260 @@
+"""One turn of one store: take a slot of its lane, and send what is due over one conversation.
+
+Safe to run twice, late or never: slots and claims are leases in the database, and whoever looks again finds what is
+due. Source: performance.md 1, security.md 63-71.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+from extensions import db
+from mail import delivery, nudges, outbox_finish, outbox_work, pace
+from mail.equipment import Equipment
+from mail.errors import Stage
+from mail.ledger import Ledger
+from mail.outbox_work import ClaimedMessage
+from mail.outcomes import Outcome
+from mail.pace import LaneState, Limits
+from mail.smtp.pool import ConversationPool
+from mail.way_out import NOT_BEGUN, WayOut, load_way_out
+from models.outbox import MessageStatus
+
+logger = logging.getLogger(__name__)
+
+# Messages claimed at a time: few enough that an urgent one does not wait long behind them.
+BATCH = 20
+# From here on a store's messages go several at a time: every one in flight is one that a crash may double.
+LONG_BACKLOG = 100
+# A turn ends after these when other stores wait for a thread.
+TURN_MESSAGES = 60
+TURN_S = 5.0
+# All slots are taken: whoever has them goes on with this store's mail, or frees one for it.
+SLOT_WAIT = timedelta(seconds=1)
+# The longest that a process keeps from looking again, since somebody may mend the trouble meanwhile.
+LOOK_AGAIN = timedelta(seconds=5)
+
+# Throttled by somebody else than the mailbox: the token endpoint, or on behalf of one recipient.
+_NOT_THE_RATE = frozenset({Stage.TOKEN, Stage.RECIPIENT})
+_BEFORE_THE_MESSAGE = frozenset({Stage.RESOLVE, Stage.CONNECT, Stage.TLS, Stage.TOKEN, Stage.GREET, Stage.AUTH})
+
+
+class Hands(Protocol):
+    """What the process that drains knows and keeps: leases to renew, other stores that wait, being told to stop."""
+
+    def hold(self, lease: str) -> AbstractContextManager[None]:
+        """Keep this lease alive inside the block."""
+        ...
+
+    def others_wait(self, store_id: int) -> bool: ...
+
+    def offer_more(self, store_id: int, *, at_most: int) -> None:
+        """Ask for one more thread for this store."""
+        ...
+
+    def moved(self) -> None:
+        """Tell that this thread got on with its work: it is not stuck."""
+        ...
+
+    @property
+    def is_stopping(self) -> bool: ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time for stopping is used up too."""
+        ...
+
+
+@dataclass(frozen=True)
+class Drainer:
+    """What all turns of a process share. `window`: messages in flight at a time while the backlog is long."""
+
+    equipment: Equipment
+    pool: ConversationPool
+    hands: Hands
+    window: int = 1
+
+    def drain(self, store_id: int) -> timedelta | None:
+        """Send what is due of this store for one turn, and return after how long it wants another one.
+
+        Zero: at once, behind the others. None: when there is new mail.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database is away; claims and slots run out by themselves.
+        """
+        nudges.lower_flag(store_id)
+        way = load_way_out(store_id, self.equipment)
+        if isinstance(way, Outcome):
+            _hold(store_id, way)
+            return None
+        limits = pace.limits_of(way.route)
+        state = pace.look(limits)
+        if wait := _wait_of(state):
+            return wait
+        slot = pace.take_slot(limits, store_id, lease=self.equipment.lease)
+        if slot is None:
+            return SLOT_WAIT
+        try:
+            with self.hands.hold(slot.lease):
+                return _Turn(self, store_id, way, limits, state).run()
+        finally:
+            pace.free_slot(slot)
+
+
+class _Turn:
+    def __init__(self, drainer: Drainer, store_id: int, way: WayOut, limits: Limits, state: LaneState) -> None:
+        self._drainer = drainer
+        self._hands = drainer.hands
+        self._store_id = store_id
+        self._way = way
+        self._limits = limits
+        self._state = state
+        self._ends = time.monotonic() + TURN_S
+        self._sent = 0
+        self._wait: timedelta | None = None
+        self._is_over = False
+        self._is_failing = state.is_failing
+        self._has_asked_for_more = False
+
+    def run(self) -> timedelta | None:
+        while not self._is_over and not self._hands.is_stopping:
+            claimed = self._claim()
+            if not claimed:
+                break
+            with self._hands.hold(claimed[0].lease):
+                self._deliver(claimed)
+            if not self._is_over and self._may_be_relieved and self._hands.others_wait(self._store_id):
+                return timedelta()
+        return self._wait
+
+    @property
+    def _may_be_relieved(self) -> bool:
+        return self._sent >= TURN_MESSAGES or time.monotonic() >= self._ends
+
+    def _claim(self) -> list[ClaimedMessage]:
+        limit, lease = self._batch, self._drainer.equipment.lease
+        found = outbox_work.claim(limit=limit, store_id=self._store_id, only_suspects=False, lease=lease)
+        # What took workers down before goes alone and last, and so takes nobody along when it does it again.
+        return found or outbox_work.claim(limit=1, store_id=self._store_id, only_suspects=True, lease=lease)
+
+    @property
+    def _batch(self) -> int:
+        """Fewer where a rate makes them wait, so that an urgent message is not behind many already claimed."""
+        if self._state.per_minute is not None:
+            return max(1, min(BATCH, self._state.per_minute // 10))
+        return BATCH
+
+    def _deliver(self, claimed: list[ClaimedMessage]) -> None:
+        ledger = Ledger(self._limits, per_minute=self._state.per_minute)
+        open_ = deque(claimed)
+        started = time.monotonic()
+        run = delivery.deliver_all(
+            claimed,
+            self._way,
+            equipment=self._drainer.equipment,
+            pool=self._drainer.pool,
+            window=self._window(claimed),
+            mark=ledger.mark,
+            goes_on=lambda: not (self._is_over or self._hands.is_stopping or ledger.is_blocked),
+        )
+        try:
+            for message, outcome in run:
+                open_.remove(message)
+                ledger.note(message, outcome)
+                self._hands.moved()
+                self._heed(outcome, is_full=len(claimed) == self._batch)
+                _log(message, outcome, time.monotonic() - started)
+                started = time.monotonic()
+            # Told to stop, or in trouble: what was not begun is free again at once, for whoever goes on. After a fault
+            # of ours it is left to the leases, which count how often a message took somebody down.
+            ledger.give_back(list(open_))
+        finally:
+            ledger.settle(is_over=lambda: self._hands.is_over)
+            db.session.remove()
+        if ledger.is_blocked:
+            self._is_over = True
+            self._wait = _wait_of(pace.look(self._limits)) or timedelta(milliseconds=50)
+
+    def _window(self, claimed: Collection[ClaimedMessage]) -> int:
+        if self._drainer.window == 1 or len(claimed) < BATCH or self._state.per_minute is not None:
+            return 1
+        backlog = outbox_work.backlog(self._store_id, at_most=LONG_BACKLOG - BATCH)
+        return self._drainer.window if backlog >= LONG_BACKLOG - BATCH else 1
+
+    def _heed(self, outcome: Outcome, *, is_full: bool) -> None:
+        """What this outcome means for those that follow it on the same lane."""
+        if outcome.status is MessageStatus.SENT:
+            self._sent += 1
+            if self._is_failing:
+                pace.note_success(self._limits)
+                self._is_failing = False
+            if is_full and not self._has_asked_for_more:
+                # More than a batch waits, and the server is known to work: fill the connections it allows.
+                self._hands.offer_more(self._store_id, at_most=self._state.connections)
+                self._has_asked_for_more = True
+        elif outcome.code == "throttled" and outcome.stage not in _NOT_THE_RATE:
+            self._stop_for(
+                pace.note_throttled(
+                    self._limits,
+                    stage=Stage(outcome.stage),
+                    code=outcome.code,
+                    detail=outcome.detail,
+                    wish_s=None,
+                )
+            )
+        elif _is_trouble_of_the_server(outcome):
+            self._stop_for(pace.note_failure(self._limits, code=outcome.code, detail=outcome.detail))
+        elif outcome.holds_queue:
+            self._is_over = True
+        elif outcome.code in NOT_BEGUN:
+            # Other settings, or somebody else's claim: look at everything anew.
+            self._stop_for(timedelta())
+
+    def _stop_for(self, wait: timedelta) -> None:
+        self._is_over = True
+        self._wait = min(wait, LOOK_AGAIN)
+
+
+def _is_trouble_of_the_server(outcome: Outcome) -> bool:
+    """Whether the next message would meet the same: the server, or the way to it, and not this message."""
+    if outcome.status is MessageStatus.UNCERTAIN:
+        return True
+    if outcome.status is not MessageStatus.DEFERRED or outcome.code == "recipients_deferred":
+        return False
+    return outcome.stage in _BEFORE_THE_MESSAGE or outcome.reply_code in (None, 421)
+
+
+def _wait_of(state: LaneState) -> timedelta | None:
+    """How long this lane wants to be left alone, at most until somebody should look again; None: not at all."""
+    if state.recipients_left is not None and state.recipients_left <= 0:
+        return LOOK_AGAIN
+    wait = max(state.pause, state.next_permit_in)
+    return min(wait, LOOK_AGAIN) if wait else None
+
+
+def _hold(store_id: int, outcome: Outcome) -> None:
+    """Nothing of the store can go: hold what waits, so that the pages tell why."""
+    if outcome.hold_reason is not None:
+        outbox_finish.hold_queue(store_id, outcome.hold_reason, outcome)
+    db.session.commit()
+    db.session.remove()
+
+
+def _log(message: ClaimedMessage, outcome: Outcome, took_s: float) -> None:
+    facts: dict[str, Any] = {
+        "message_uid": message.uid,
+        "store_id": message.store_id,
+        "outcome": outcome.status.value,
+        "code": outcome.code,
+        "reply_code": outcome.reply_code,
+        "hold_reason": outcome.hold_reason.value if outcome.hold_reason else None,
+        "duration_ms": round(took_s * 1000),
+    }
+    logger.info("%s %s", outcome.status.value, message.uid, extra=facts)
