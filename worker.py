@@ -16,14 +16,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from extensions import db
-from mail import doctor, outbox, pace, purge, workers
+from mail import doctor, outbox, outbox_mending, pace, purge, workers
 from mail.drain import Drainer
 from mail.equipment import Equipment
 from mail.nudges import HueyNudges
@@ -51,6 +51,7 @@ MOST_THREADS = 4
 _TURN_TIMEOUT_S = 10.0
 _AWAY_S = 2.0
 _SAY_AGAIN_S = 60.0
+_CLOCK_SLACK_S = 2.0
 
 
 def run(app: Flask, *, threads: int = 16, once: bool = False) -> None:
@@ -123,6 +124,7 @@ class Worker:
     def _look(self, *, once: bool) -> None:
         """Look for what is due, sweep and tidy up. Trouble of the database is waited out, never fatal."""
         next_alive = next_tidy = 0.0
+        watch = _ClockWatch()
         while not self.stopping.is_set():
             try:
                 now = time.monotonic()
@@ -132,6 +134,8 @@ class Worker:
                     )
                     doctor.sweep()
                     next_alive = now + SAY_ALIVE_EVERY_S
+                if watch.was_put_back(outbox_mending.database_now()):
+                    outbox_mending.mend_clock(lease=self._equipment.lease)
                 outbox.sweep()
                 is_quiet = self._turns.is_quiet
                 due = outbox.due_stores()
@@ -152,6 +156,7 @@ class Worker:
             self.stopping.wait(0.02 if once else LOOK_EVERY_S)
 
     def _tidy(self) -> None:
+        outbox_mending.give_up_unreachable()
         pace.tidy()
         workers.forget_dead()
         content_after = timedelta(days=self._app.config.get("KEEP_CONTENT_DAYS", 7))
@@ -288,6 +293,18 @@ class _Hands:
     @property
     def is_over(self) -> bool:
         return self.ends_at is not None and time.monotonic() >= self.ends_at - 1
+
+
+class _ClockWatch:
+    """Notices when the database's clock goes back against ours, which only ever goes on. At first it assumes so."""
+
+    def __init__(self) -> None:
+        self._offset: float | None = None
+
+    def was_put_back(self, database_now: datetime) -> bool:
+        offset = database_now.timestamp() - time.monotonic()
+        before, self._offset = self._offset, offset
+        return before is None or offset < before - _CLOCK_SLACK_S
 
 
 class _Trouble:

@@ -41,8 +41,6 @@ SLOT_WAIT = timedelta(seconds=1)
 # The longest that a process keeps from looking again, since somebody may mend the trouble meanwhile.
 LOOK_AGAIN = timedelta(seconds=5)
 
-# Throttled by somebody else than the mailbox: the token endpoint, or on behalf of one recipient.
-_NOT_THE_RATE = frozenset({Stage.TOKEN, Stage.RECIPIENT})
 _BEFORE_THE_MESSAGE = frozenset({Stage.RESOLVE, Stage.CONNECT, Stage.TLS, Stage.TOKEN, Stage.GREET, Stage.AUTH})
 
 
@@ -180,7 +178,7 @@ class _Turn:
             db.session.remove()
         if ledger.is_blocked:
             self._is_over = True
-            self._wait = _wait_of(pace.look(self._limits)) or timedelta(milliseconds=50)
+            self._wait = _wait_of(pace.look(self._limits), low=ledger.wants_low_permit) or timedelta(milliseconds=50)
 
     def _window(self, claimed: Collection[ClaimedMessage]) -> int:
         if self._drainer.window == 1 or len(claimed) < BATCH or self._state.per_minute is not None:
@@ -199,16 +197,12 @@ class _Turn:
                 # More than a batch waits, and the server is known to work: fill the connections it allows.
                 self._hands.offer_more(self._store_id, at_most=self._state.connections)
                 self._has_asked_for_more = True
-        elif outcome.code == "throttled" and outcome.stage not in _NOT_THE_RATE:
-            self._stop_for(
-                pace.note_throttled(
-                    self._limits,
-                    stage=Stage(outcome.stage),
-                    code=outcome.code,
-                    detail=outcome.detail,
-                    wish_s=None,
-                )
+        elif outcome.code == "throttled" and outcome.stage != Stage.TOKEN:  # that is the token endpoint's rate
+            pause = pace.note_throttled(
+                self._limits, stage=Stage(outcome.stage), code=outcome.code, detail=outcome.detail, wish_s=None
             )
+            if pause:
+                self._stop_for(pause)
         elif _is_trouble_of_the_server(outcome):
             self._stop_for(pace.note_failure(self._limits, code=outcome.code, detail=outcome.detail))
         elif outcome.holds_queue:
@@ -231,11 +225,11 @@ def _is_trouble_of_the_server(outcome: Outcome) -> bool:
     return outcome.stage in _BEFORE_THE_MESSAGE or outcome.reply_code in (None, 421)
 
 
-def _wait_of(state: LaneState) -> timedelta | None:
+def _wait_of(state: LaneState, *, low: bool = False) -> timedelta | None:
     """How long this lane wants to be left alone, at most until somebody should look again; None: not at all."""
     if state.recipients_left is not None and state.recipients_left <= 0:
         return LOOK_AGAIN
-    wait = max(state.pause, state.next_permit_in)
+    wait = max(state.pause, state.next_low_permit_in if low else state.next_permit_in)
     return min(wait, LOOK_AGAIN) if wait else None
 
 

@@ -20,9 +20,10 @@ from mail.outbox_finish import Leave
 from mail.outbox_work import ClaimedMessage
 from mail.outcomes import Outcome
 from mail.pace import Limits
+from mail.pace.limits import low_priority_share
 from mail.way_out import NOT_BEGUN
 from models.database import writing
-from models.outbox import MessageStatus, RecipientStatus
+from models.outbox import MessageStatus, Priority, RecipientStatus
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +35,12 @@ class Ledger:
 
     Attributes:
         is_blocked: the database did not answer, or the mailbox's rate is used up: no further message may begin.
+        wants_low_permit: the last message that asked for a permit was one of low priority.
     """
 
     def __init__(self, limits: Limits, *, per_minute: int | None = None) -> None:
         self.is_blocked = False
+        self.wants_low_permit = False
         self._limits = limits
         self._per_minute = per_minute
         self._kept: list[tuple[ClaimedMessage, Outcome]] = []
@@ -99,7 +102,12 @@ class Ledger:
         with connection.begin_nested() as both:
             if not outbox_finish.mark_committing(claimed, leave, connection):
                 return False
-            if pace.take_permit(self._limits, self._per_minute, connection):
+            per_minute = self._per_minute
+            if claimed.priority == Priority.LOW:
+                # What is left of the rate is for what somebody waits for.
+                self.wants_low_permit = True
+                per_minute = low_priority_share(per_minute)
+            if pace.take_permit(self._limits, per_minute, connection):
                 return True
             both.rollback()
         self.is_blocked = True

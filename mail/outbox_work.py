@@ -43,6 +43,7 @@ from models.outbox import (
     Attempt,
     Message,
     MessageStatus,
+    Priority,
     Recipient,
 )
 
@@ -97,6 +98,7 @@ class ClaimedMessage:
     claims: int = 1
     number: int = 0
     size_bytes: int = 0
+    priority: int = Priority.NORMAL
 
 
 # Looking -----------------------------------------------------------------------------------------------------------
@@ -163,7 +165,7 @@ def claim(
             begun = [{"message": row.id, "number": row.last_attempt} for row in rows]
             connection.execute(_BEGIN_ATTEMPT, begun)
     in_order = sorted(rows, key=lambda row: (row.priority, row.due_at, row.id))
-    return [ClaimedMessage(*row[:-2]) for row in in_order]
+    return [ClaimedMessage(*row[:-1]) for row in in_order]
 
 
 @lru_cache

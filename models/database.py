@@ -72,7 +72,7 @@ def prepare_engine(engine: Engine) -> None:
 
 
 def _ask_idle_connections(engine: Engine) -> None:
-    """Replace a connection that died in the pool before anybody uses it: after a restart of the database, all of them."""
+    """Replace connections that died in the pool before anybody uses them: all of them after a database restart."""
 
     @event.listens_for(engine, "checkin")
     def on_checkin(connection: Any, record: Any) -> None:
