@@ -25,7 +25,7 @@ from mail.outcomes import Outcome
 from mail.pace import LaneState, Limits
 from mail.smtp.pool import ConversationPool
 from mail.way_out import NOT_BEGUN, WayOut, load_way_out
-from models.outbox import MessageStatus
+from models.outbox import MessageStatus, Priority
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class _Turn:
             pool=self._drainer.pool,
             window=self._window(claimed),
             mark=ledger.mark,
-            goes_on=lambda: not (self._is_over or self._hands.is_stopping or ledger.is_blocked),
+            goes_on=lambda: self._goes_on(ledger, open_),
         )
         try:
             for message, outcome in run:
@@ -179,6 +179,16 @@ class _Turn:
         if ledger.is_blocked:
             self._is_over = True
             self._wait = _wait_of(pace.look(self._limits), low=ledger.wants_low_permit) or timedelta(milliseconds=50)
+
+    def _goes_on(self, ledger: Ledger, open_: deque[ClaimedMessage]) -> bool:
+        if self._is_over or self._hands.is_stopping or ledger.is_blocked:
+            return False
+        if self._state.per_minute is not None and open_:
+            # The permit itself is taken at the last moment. Where a message takes several round trips, one that is
+            # withdrawn then costs the connection, so none is begun without one in sight.
+            low = open_[0].priority == Priority.LOW
+            ledger.is_blocked, ledger.wants_low_permit = _wait_of(pace.look(self._limits), low=low) is not None, low
+        return not ledger.is_blocked
 
     def _window(self, claimed: Collection[ClaimedMessage]) -> int:
         if self._drainer.window == 1 or len(claimed) < BATCH or self._state.per_minute is not None:
