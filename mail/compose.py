@@ -5,7 +5,6 @@ Everything that usually differs between two runs is given (date, message id) or 
 repeat from a new one (security.md 56, product.md 6).
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from io import BytesIO
 
 from mail import headers, mime, wire
 from mail.errors import Refused, Stage
+from mail.relayed import Relayed, is_mime_field
 
 # A custom header of one of these names is left out (product.md 13.12). Subject stands beside them because a message
 # has exactly one, and it has a field of its own.
@@ -22,8 +22,8 @@ HEADER_NAMES_WITHOUT_EFFECT = frozenset(
 )
 HEADER_PREFIXES_WITHOUT_EFFECT = ("mime-", "content-", "dkim-")
 
-_ONCE = ("from", "to", "subject", "date", "message-id", "mime-version")
-_MESSAGE_ID = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>\Z")
+_ONCE = ("from", "to", "subject", "date", "message-id")
+_LONG_WORD = 900  # leaves room for the name of a field within the 998 octets of a line
 _UNDISCLOSED = "undisclosed-recipients:;"
 _MIME_VERSION = "MIME-Version: 1.0\r\n"
 _PART_NAMES = frozenset({"content-type", "content-transfer-encoding", "content-disposition"})
@@ -95,8 +95,7 @@ def compose(draft: Draft, sender: Sender, *, extra_headers: Sequence[tuple[str, 
     Source: RFC 5322, 2045-2047, 2231, 6532; security.md 56; product.md 13.12.
     """
     try:
-        fields = _header(draft, sender)
-        fields += _further_fields(draft, extra_headers)
+        fields = _draft_header(draft, sender) + _further_fields(draft, extra_headers)
         body = _body(draft)
         # Unlike a list that is joined, it hands out what was written without a copy.
         out = BytesIO()
@@ -113,22 +112,97 @@ def compose(draft: Draft, sender: Sender, *, extra_headers: Sequence[tuple[str, 
     return content
 
 
-def _header(draft: Draft, sender: Sender) -> list[str]:
-    if draft.date.tzinfo is None:
+def compose_relayed(
+    message: Relayed,
+    sender: Sender,
+    *,
+    message_id: str,
+    date: datetime,
+    extra_headers: Sequence[tuple[str, str]] = (),
+) -> bytes:
+    """Return a message that an application handed in finished, as the store sends it; equal on every call.
+
+    It goes out as the store's sender; another address that the application wrote in From becomes Reply-To unless it
+    named one. `message_id` and `date` (aware) count when the message brought none of its own. `extra_headers` come
+    from the store's settings; a field that the message brings itself wins over them. The body stays as it is.
+
+    Raises:
+        Refused: "unsendable", as for `compose`.
+
+    Source: product.md 6 and 13.12; security.md 56.
+    """
+    try:
+        fields = _relayed_header(message, sender, message.message_id or message_id, message.date or date)
+        fields += [headers.kept_field(name, value) for name, value in message.fields]
+        own_names = {name.lower() for name, _ in message.fields}
+        further = [(name, value) for name, value in extra_headers if name.lower() not in own_names]
+        fields += [headers.text_field(name, value) for name, value in further if is_settable_header(name)]
+        content = b"".join(["".join([f"{field}\r\n" for field in fields]).encode(), message.body])
+    except ValueError as error:
+        reason = "text that has no UTF-8 form" if isinstance(error, UnicodeError) else str(error)
+        raise _unsendable(reason) from None
+    mime_names = wire.header_names(message.body)
+    if not all(is_mime_field(name) for name in mime_names):
+        raise _unsendable("header fields other than the intended ones")
+    _verify(content, [*_names(fields), *mime_names])
+    return content
+
+
+def _draft_header(draft: Draft, sender: Sender) -> list[str]:
+    return _header(
+        sender,
+        date=draft.date,
+        to=draft.to,
+        cc=draft.cc,
+        reply_to=draft.reply_to,
+        subject=headers.text_field("Subject", draft.subject),
+        message_id=draft.message_id,
+    )
+
+
+def _relayed_header(message: Relayed, sender: Sender, message_id: str, date: datetime) -> list[str]:
+    has_reply_to = any(name.lower() == "reply-to" for name, _ in message.fields)
+    authors = {headers.parse_mailbox(author).addr_spec.lower() for author in message.from_}
+    is_own = authors <= {headers.parse_mailbox(sender.address).addr_spec.lower()}
+    # A subject that was encoded may hold a word that is longer than a line, and goes out encoded again.
+    has_long_word = max(map(len, message.subject.split(" "))) > _LONG_WORD
+    write = headers.encoded_field if has_long_word else headers.text_field
+    return _header(
+        sender,
+        date=date,
+        to=message.to,
+        cc=message.cc,
+        reply_to=() if has_reply_to or is_own else message.from_,
+        subject=write("Subject", message.subject),
+        message_id=message_id,
+    )
+
+
+def _header(
+    sender: Sender,
+    *,
+    date: datetime,
+    to: Sequence[str],
+    cc: Sequence[str],
+    reply_to: Sequence[str],
+    subject: str,
+    message_id: str,
+) -> list[str]:
+    """The fields that every message begins with; `subject` is a whole field already."""
+    if date.tzinfo is None:
         raise ValueError("a date without time zone")
-    fields = [
-        f"Date: {format_datetime(draft.date)}",
-        headers.mailbox_field("From", [headers.parse_mailbox(sender.address, name=sender.name)]),
-        _mailboxes("To", draft.to) if draft.to else f"To: {_UNDISCLOSED}",
-    ]
-    if draft.cc:
-        fields.append(_mailboxes("Cc", draft.cc))
-    if draft.reply_to:
-        fields.append(_mailboxes("Reply-To", draft.reply_to))
-    message_id = f"<{draft.message_id.strip('<>')}>"
-    if not _MESSAGE_ID.match(message_id):
+    message_id = f"<{message_id.strip('<>')}>"
+    if not headers.is_message_id(message_id):
         raise ValueError("a message id that is none")
-    return [*fields, headers.text_field("Subject", draft.subject), f"Message-ID: {message_id}"]
+    return [
+        f"Date: {format_datetime(date)}",
+        headers.mailbox_field("From", [headers.parse_mailbox(sender.address, name=sender.name)]),
+        _mailboxes("To", to) if to else f"To: {_UNDISCLOSED}",
+        *([_mailboxes("Cc", cc)] if cc else []),
+        *([_mailboxes("Reply-To", reply_to)] if reply_to else []),
+        subject,
+        f"Message-ID: {message_id}",
+    ]
 
 
 def _mailboxes(name: str, texts: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ _CACHED_MAILBOX_MAX = 320  # longer texts are rare and would make a full cache l
 # Control characters, halves of surrogate pairs, line and paragraph separators: categories Cc, Cs, Zl and Zp.
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _FIELD_NAME = re.compile(r"[!-9;-~]+\Z")
+_MESSAGE_ID = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>\Z")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
 _MAILBOX = re.compile(r"(?P<name>[^<>]*)<(?P<address>[^<>]+)>\s*\Z")
 _LOCAL_PART = re.compile(r'[^\s"(),:;<>@\[\]\\]+\Z')
@@ -35,6 +36,11 @@ _WORDS = re.compile(r" *[^ ]+")
 def is_field_name(name: str) -> bool:
     """True for a name that RFC 5322 2.2 allows."""
     return _FIELD_NAME.match(name) is not None
+
+
+def is_message_id(text: str) -> bool:
+    """True for "<left@right>" of visible ASCII, which is the form of a Message-ID (RFC 5322 3.6.4)."""
+    return _MESSAGE_ID.match(text) is not None
 
 
 def check_value(value: str) -> str:

@@ -161,15 +161,19 @@ def parameter_field(name: str, value: str, parameters: Sequence[tuple[str, str]]
     """
     field = f"{name}: {value}"
     for parameter, text in parameters:
-        if text.isascii() and "=?" not in text and len(text) <= _QUOTED_FILENAME_MAX:
-            escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-            pieces = [f'{parameter}="{escaped}"']
-        else:
-            pieces = _extended(parameter, text)
-        for piece in pieces:
+        for piece in _pieces(parameter, text):
             fits = len(field) - field.rfind("\n") + len(piece) + 2 <= _FOLD_AT
-            field += f"; {piece}" if fits and len(pieces) == 1 else f";\r\n {piece}"
+            field += f"; {piece}" if fits else f";\r\n {piece}"
     return field
+
+
+def _pieces(parameter: str, text: str) -> list[str]:
+    if parameter.endswith("*"):  # in percent encoding already
+        return [f"{parameter}={text}"]
+    if not text.isascii() or "=?" in text or len(text) > _QUOTED_FILENAME_MAX:
+        return _extended(parameter, text)
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return [f'{parameter}="{escaped}"']
 
 
 def _extended(parameter: str, text: str) -> list[str]:
