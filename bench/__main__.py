@@ -31,8 +31,14 @@ def _smtp(arguments: argparse.Namespace) -> list[str]:
     return smtp.run(rounds=arguments.rounds, seconds=arguments.seconds, cores=arguments.cores)
 
 
+def _composing(arguments: argparse.Namespace) -> list[str]:
+    from bench import composing
+
+    return composing.run(rounds=arguments.rounds)
+
+
 # First word of the part's heading in the document → what measures it, in the order of the document.
-PARTS: dict[str, Callable[[argparse.Namespace], list[str]]] = {"Pages": _pages, "SMTP": _smtp}
+PARTS: dict[str, Callable[[argparse.Namespace], list[str]]] = {"Pages": _pages, "Composing": _composing, "SMTP": _smtp}
 
 
 def main() -> int:

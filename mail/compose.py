@@ -5,22 +5,15 @@ Everything that usually differs between two runs is given (date, message id) or 
 repeat from a new one (security.md 56, product.md 6).
 """
 
-import hashlib
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from email.headerregistry import ContentTypeHeader, HeaderRegistry
-from email.message import EmailMessage
-from email.policy import EmailPolicy
 from email.utils import format_datetime
-from typing import Any
+from io import BytesIO
 
-from mail import headers
+from mail import headers, mime, wire
 from mail.errors import Refused, Stage
-
-MAX_LINE_BYTES = 998  # RFC 5322 2.1.1, without the line end
+from mail.relayed import Relayed, is_mime_field
 
 # A custom header of one of these names is left out (product.md 13.12). Subject stands beside them because a message
 # has exactly one, and it has a field of its own.
@@ -29,11 +22,12 @@ HEADER_NAMES_WITHOUT_EFFECT = frozenset(
 )
 HEADER_PREFIXES_WITHOUT_EFFECT = ("mime-", "content-", "dkim-")
 
-_ONCE = ("from", "to", "subject", "date", "message-id", "mime-version")
-_MESSAGE_ID = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>\Z")
+_ONCE = ("from", "to", "subject", "date", "message-id")
+_LONG_WORD = 900  # leaves room for the name of a field within the 998 octets of a line
 _UNDISCLOSED = "undisclosed-recipients:;"
-# Types that may not be base64 (RFC 2046 5.1 and 5.2.1); as a file they are just bytes.
-_NEVER_ENCODED = frozenset({"message", "multipart"})
+_MIME_VERSION = "MIME-Version: 1.0\r\n"
+_PART_NAMES = frozenset({"content-type", "content-transfer-encoding", "content-disposition"})
+_DELIMITER_START = f"\r\n--{mime.BOUNDARY_START}".encode("ascii")
 
 
 @dataclass(frozen=True)
@@ -100,135 +94,173 @@ def compose(draft: Draft, sender: Sender, *, extra_headers: Sequence[tuple[str, 
 
     Source: RFC 5322, 2045-2047, 2231, 6532; security.md 56; product.md 13.12.
     """
-    message = EmailMessage(policy=_POLICY)
     try:
-        _set_header(message, draft, sender)
-        _set_further_fields(message, draft, extra_headers)
-        _set_body(message, draft)
-        _set_boundaries(message, draft.message_id)
-        content = message.as_bytes()
+        fields = _draft_header(draft, sender) + _further_fields(draft, extra_headers)
+        body = _body(draft)
+        # Unlike a list that is joined, it hands out what was written without a copy.
+        out = BytesIO()
+        out.write("".join([f"{field}\r\n" for field in fields]).encode())
+        mime.write_part(out, body, draft.message_id, further=_MIME_VERSION)
     except (ValueError, LookupError) as error:
         # A UnicodeError is a ValueError whose text quotes part of the message; our own texts are chosen.
         reason = "text that has no UTF-8 form" if isinstance(error, UnicodeError) else str(error)
         raise _unsendable(reason) from None
-    _verify(content, message)
+    content = out.getvalue()
+    encoding = [] if isinstance(body, mime.Multipart) else ["content-transfer-encoding"]
+    _verify(content, [*_names(fields), "content-type", *encoding, "mime-version"])
+    _verify_parts(content, body)
     return content
 
 
-class _WirePolicy(EmailPolicy):
-    """The SMTP policy, with the header fields of a mail written by `mail/headers.py`; MIME's own stay with `email`."""
+def compose_relayed(
+    message: Relayed,
+    sender: Sender,
+    *,
+    message_id: str,
+    date: datetime,
+    extra_headers: Sequence[tuple[str, str]] = (),
+) -> bytes:
+    """Return a message that an application handed in finished, as the store sends it; equal on every call.
 
-    def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
-        if _is_mime_field(name):
-            return super().header_store_parse(name, value)
-        if isinstance(value, str):
-            return name, _Folded(headers.text_field(name, value))
-        return name, _Folded(headers.mailbox_field(name, value))
+    It goes out as the store's sender; another address that the application wrote in From becomes Reply-To unless it
+    named one. `message_id` and `date` (aware) count when the message brought none of its own. `extra_headers` come
+    from the store's settings; a field that the message brings itself wins over them. The body stays as it is.
 
-    def fold_binary(self, name: str, value: Any) -> bytes:
-        if isinstance(value, _Folded):
-            return f"{value}\r\n".encode()
-        return super().fold_binary(name, value)
+    Raises:
+        Refused: "unsendable", as for `compose`.
+
+    Source: product.md 6 and 13.12; security.md 56.
+    """
+    try:
+        fields = _relayed_header(message, sender, message.message_id or message_id, message.date or date)
+        fields += [headers.kept_field(name, value) for name, value in message.fields]
+        own_names = {name.lower() for name, _ in message.fields}
+        further = [(name, value) for name, value in extra_headers if name.lower() not in own_names]
+        fields += [headers.text_field(name, value) for name, value in further if is_settable_header(name)]
+        content = b"".join(["".join([f"{field}\r\n" for field in fields]).encode(), message.body])
+    except ValueError as error:
+        reason = "text that has no UTF-8 form" if isinstance(error, UnicodeError) else str(error)
+        raise _unsendable(reason) from None
+    mime_names = wire.header_names(message.body)
+    if not all(is_mime_field(name) for name in mime_names):
+        raise _unsendable("header fields other than the intended ones")
+    _verify(content, [*_names(fields), *mime_names])
+    return content
 
 
-class _Folded(str):
-    """A whole field, name included, as it goes on the wire."""
+def _draft_header(draft: Draft, sender: Sender) -> list[str]:
+    return _header(
+        sender,
+        date=draft.date,
+        to=draft.to,
+        cc=draft.cc,
+        reply_to=draft.reply_to,
+        subject=headers.text_field("Subject", draft.subject),
+        message_id=draft.message_id,
+    )
 
-    __slots__ = ()
+
+def _relayed_header(message: Relayed, sender: Sender, message_id: str, date: datetime) -> list[str]:
+    has_reply_to = any(name.lower() == "reply-to" for name, _ in message.fields)
+    authors = {headers.parse_mailbox(author).addr_spec.lower() for author in message.from_}
+    is_own = authors <= {headers.parse_mailbox(sender.address).addr_spec.lower()}
+    # A subject that was encoded may hold a word that is longer than a line, and goes out encoded again.
+    has_long_word = max(map(len, message.subject.split(" "))) > _LONG_WORD
+    write = headers.encoded_field if has_long_word else headers.text_field
+    return _header(
+        sender,
+        date=date,
+        to=message.to,
+        cc=message.cc,
+        reply_to=() if has_reply_to or is_own else message.from_,
+        subject=write("Subject", message.subject),
+        message_id=message_id,
+    )
 
 
-_POLICY = _WirePolicy(linesep="\r\n", cte_type="7bit", raise_on_defect=False)
-
-
-def _is_mime_field(name: str) -> bool:
-    return name.lower().startswith(("content-", "mime-"))
-
-
-def _set_header(message: EmailMessage, draft: Draft, sender: Sender) -> None:
-    if draft.date.tzinfo is None:
+def _header(
+    sender: Sender,
+    *,
+    date: datetime,
+    to: Sequence[str],
+    cc: Sequence[str],
+    reply_to: Sequence[str],
+    subject: str,
+    message_id: str,
+) -> list[str]:
+    """The fields that every message begins with; `subject` is a whole field already."""
+    if date.tzinfo is None:
         raise ValueError("a date without time zone")
-    message["Date"] = format_datetime(draft.date)
-    message["From"] = [headers.parse_mailbox(sender.address, name=sender.name)]
-    message["To"] = [headers.parse_mailbox(one) for one in draft.to] if draft.to else _UNDISCLOSED
-    for name, mailboxes in (("Cc", draft.cc), ("Reply-To", draft.reply_to)):
-        if mailboxes:
-            message[name] = [headers.parse_mailbox(one) for one in mailboxes]
-    message["Subject"] = draft.subject
-    message_id = f"<{draft.message_id.strip('<>')}>"
-    if not _MESSAGE_ID.match(message_id):
+    message_id = f"<{message_id.strip('<>')}>"
+    if not headers.is_message_id(message_id):
         raise ValueError("a message id that is none")
-    message["Message-ID"] = message_id
+    return [
+        f"Date: {format_datetime(date)}",
+        headers.mailbox_field("From", [headers.parse_mailbox(sender.address, name=sender.name)]),
+        _mailboxes("To", to) if to else f"To: {_UNDISCLOSED}",
+        *([_mailboxes("Cc", cc)] if cc else []),
+        *([_mailboxes("Reply-To", reply_to)] if reply_to else []),
+        subject,
+        f"Message-ID: {message_id}",
+    ]
 
 
-def _set_further_fields(message: EmailMessage, draft: Draft, extra_headers: Sequence[tuple[str, str]]) -> None:
-    own = [field for field in draft.headers if is_settable_header(field[0])]
-    own_names = {name.lower() for name, _ in own}
-    further = [(name, value) for name, value in extra_headers if is_settable_header(name)]
-    fields = own + [(name, value) for name, value in further if name.lower() not in own_names]
+def _mailboxes(name: str, texts: Sequence[str]) -> str:
+    return headers.mailbox_field(name, [headers.parse_mailbox(text) for text in texts])
+
+
+def _further_fields(draft: Draft, extra_headers: Sequence[tuple[str, str]]) -> list[str]:
+    if not draft.headers and not extra_headers and not draft.auto_submitted:
+        return []
+    fields = [field for field in draft.headers if is_settable_header(field[0])]
+    own_names = {name.lower() for name, _ in fields}
+    fields += [field for field in extra_headers if field[0].lower() not in own_names and is_settable_header(field[0])]
     if draft.auto_submitted and all(name.lower() != "auto-submitted" for name, _ in fields):
         fields.append(("Auto-Submitted", draft.auto_submitted))
-    for name, value in fields:
-        message[name] = value
+    return [headers.text_field(name, value) for name, value in fields]
 
 
-def _set_body(message: EmailMessage, draft: Draft) -> None:
-    """Set the text, the HTML as its alternative, and the files around them.
-
-    Always encoded: quoted-printable and base64 keep line ends, blanks at line ends and long lines from being changed
-    on the way, and no body can then contain a boundary, which begins with "=_" (RFC 2045 6.7).
-    """
+def _body(draft: Draft) -> mime.Leaf | mime.Multipart:
+    """The text, the HTML as its alternative, and the files around them."""
+    bodies = []
     if draft.text is not None or draft.html is None:
-        text = draft.text or ""
-        message.set_content(text, cte=_encoding_for(text))
-        if draft.html is not None:
-            message.add_alternative(draft.html, subtype="html", cte=_encoding_for(draft.html))
-    else:
-        message.set_content(draft.html, subtype="html", cte=_encoding_for(draft.html))
-    for attachment in draft.attachments:
-        maintype, subtype, params = _content_type(attachment.content_type)
-        filename = headers.check_value(attachment.filename) or "attachment"
-        message.add_attachment(
-            attachment.content, maintype=maintype, subtype=subtype, params=params, filename=filename, cte="base64"
-        )
+        bodies.append(mime.text_leaf(draft.text or ""))
+    if draft.html is not None:
+        bodies.append(mime.text_leaf(draft.html, "html"))
+    body = bodies[0] if len(bodies) == 1 else mime.Multipart("alternative", bodies)
+    if not draft.attachments:
+        return body
+    files = [mime.file_leaf(one.filename, one.content_type, one.content) for one in draft.attachments]
+    return mime.Multipart("mixed", [body, *files])
 
 
-def _encoding_for(text: str) -> str:
-    """Quoted-printable while most of it stays readable, else base64, which is shorter then."""
-    beyond_ascii = sum(1 for character in text if character > "\x7f")
-    return "quoted-printable" if beyond_ascii * 6 < len(text) or not text else "base64"
+def _names(fields: Sequence[str]) -> list[str]:
+    return [field.partition(":")[0].lower() for field in fields]
 
 
-def _content_type(content_type: str) -> tuple[str, str, dict[str, str]]:
-    """Return main type, subtype and the charset if any; a type that is none becomes application/octet-stream."""
-    parsed = HeaderRegistry()("content-type", " ".join(content_type.split()))
-    if not isinstance(parsed, ContentTypeHeader) or parsed.defects or not content_type.isascii():
-        return "application", "octet-stream", {}
-    if parsed.maintype in _NEVER_ENCODED:
-        return "application", "octet-stream", {}
-    charset = parsed.params.get("charset", "")
-    return parsed.maintype, parsed.subtype, {"charset": charset} if re.fullmatch(r"[\w.:-]+", charset) else {}
-
-
-def _set_boundaries(message: EmailMessage, message_id: str) -> None:
-    for number, part in enumerate(message.walk()):
-        if part.is_multipart():
-            digest = hashlib.sha256(f"{number} {message_id}".encode()).hexdigest()
-            part.set_boundary(f"=_{digest[:32]}")
-
-
-def _verify(content: bytes, message: EmailMessage) -> None:
+def _verify(content: bytes, intended: Sequence[str]) -> None:
     """Read the bytes back with other eyes than those that wrote them: lines, field names and their counts."""
-    lines = content.split(b"\r\n")
-    if any(len(line) > MAX_LINE_BYTES for line in lines):
-        raise _unsendable(f"a line longer than {MAX_LINE_BYTES} octets")
-    if any(b"\n" in line or b"\r" in line for line in lines):
-        raise _unsendable("a line end other than CRLF")
-    header, _, _ = content.partition(b"\r\n\r\n")
-    starts = [line for line in header.split(b"\r\n") if not line.startswith((b" ", b"\t"))]
-    names = Counter(start.partition(b":")[0].decode("ascii", "replace").lower() for start in starts)
-    intended = Counter(name.lower() for name, _ in message.raw_items())
-    if names != intended or names["bcc"] or any(names[name] != 1 for name in _ONCE):
+    if fault := wire.line_fault(content):
+        raise _unsendable(fault)
+    names = wire.header_names(content)
+    if names != intended or "bcc" in names or any(names.count(name) != 1 for name in _ONCE):
         raise _unsendable("header fields other than the intended ones")
+
+
+def _verify_parts(content: bytes, body: mime.Leaf | mime.Multipart) -> None:
+    """Find the delimiters in the bytes: as many as were meant, and after each the fields of a part and no others."""
+    found = 0
+    position = content.find(_DELIMITER_START)
+    while position >= 0:
+        found += 1
+        end = content.find(b"\r\n", position + len(_DELIMITER_START))
+        if not content.endswith(b"--", position, end):
+            names = wire.header_names(content, end + 2)
+            if len(set(names)) != len(names) or not _PART_NAMES.issuperset(names):
+                raise _unsendable("fields of a part other than the intended ones")
+        position = content.find(_DELIMITER_START, end)
+    if found != body.delimiters:
+        raise _unsendable("parts other than the intended ones")
 
 
 def _unsendable(reason: str) -> Refused:

@@ -5,11 +5,12 @@ References id) into encoded words that no program reads back, and drops quotes a
 (cpython issues 80222 and 121284). What is folded here unfolds to exactly what went in.
 """
 
-import base64
+import binascii
 import re
-import unicodedata
 from collections.abc import Iterable
 from email.headerregistry import Address
+from functools import lru_cache
+from itertools import groupby
 
 from mail.wire_names import ascii_domain
 
@@ -17,17 +18,29 @@ _FOLD_AT = 78  # RFC 5322 2.1.1 asks for 78 and requires 998
 _ENCODED_LINE = 76  # RFC 2047 2: a line with an encoded word
 _ENCODED_WORD = 75  # RFC 2047 2: one encoded word
 _WORD_FRAME = len("=?utf-8?b??=")
+_WORD_BYTES = (_ENCODED_WORD - _WORD_FRAME) // 4 * 3
 
+_CACHED_MAILBOX_MAX = 320  # longer texts are rare and would make a full cache large
+
+# Control characters, halves of surrogate pairs, line and paragraph separators: categories Cc, Cs, Zl and Zp.
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _FIELD_NAME = re.compile(r"[!-9;-~]+\Z")
+_MESSAGE_ID = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>\Z")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
 _MAILBOX = re.compile(r"(?P<name>[^<>]*)<(?P<address>[^<>]+)>\s*\Z")
 _LOCAL_PART = re.compile(r'[^\s"(),:;<>@\[\]\\]+\Z')
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Za-z:.]+\])\Z")
+_WORDS = re.compile(r" *[^ ]+")
 
 
 def is_field_name(name: str) -> bool:
     """True for a name that RFC 5322 2.2 allows."""
     return _FIELD_NAME.match(name) is not None
+
+
+def is_message_id(text: str) -> bool:
+    """True for "<left@right>" of visible ASCII, which is the form of a Message-ID (RFC 5322 3.6.4)."""
+    return _MESSAGE_ID.match(text) is not None
 
 
 def check_value(value: str) -> str:
@@ -36,10 +49,11 @@ def check_value(value: str) -> str:
     Raises:
         ValueError: a line break or another control character: somebody may be trying to begin a field of their own.
     """
-    value = value.replace("\t", " ").strip(" ")
-    if any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in value):
-        raise ValueError("a line break or control character")
-    return value
+    if not (value.isascii() and value.isprintable()):
+        value = value.replace("\t", " ")
+        if CONTROLS.search(value):
+            raise ValueError("a line break or control character")
+    return value.strip(" ")
 
 
 def text_field(name: str, value: str) -> str:
@@ -49,9 +63,30 @@ def text_field(name: str, value: str) -> str:
     a reader would otherwise decode into something else.
     """
     value = check_value(value)
-    if value.isascii() and "=?" not in value:
-        return _fold(f"{name}:", re.findall(r" *[^ ]+", f" {value}")) if value else f"{name}: "
-    return _encoded(f"{name}:", value)
+    if not value.isascii() or "=?" in value:
+        return _encoded(f"{name}:", value)
+    return _folded(name, value)
+
+
+def encoded_field(name: str, value: str) -> str:
+    """Return "Name: value" in encoded words: text of any length, in lines that are never too long."""
+    return _encoded(f"{name}:", check_value(value))
+
+
+def kept_field(name: str, value: str) -> str:
+    """Return "Name: value" for an unfolded value that is already in the form of the wire, encoded words and all.
+
+    Words beyond ASCII become encoded words, each run of them for itself: the addresses and ids beside them stay.
+    """
+    value = check_value(value)
+    if value.isascii():
+        return _folded(name, value)
+    pieces: list[str] = []
+    # A blank between two words that are encoded would be lost unless it is encoded with them (RFC 2047 6.2).
+    for stays, words in groupby(value.split(" "), key=lambda word: word != "" and word.isascii()):
+        run = " ".join(words)
+        pieces.append(run if stays or run.isascii() else _encoded("", run).lstrip().replace("\r\n", ""))
+    return _folded(name, " ".join(pieces))
 
 
 def mailbox_field(name: str, mailboxes: Iterable[Address]) -> str:
@@ -67,6 +102,16 @@ def parse_mailbox(text: str, *, name: str = "") -> Address:
     Raises:
         ValueError: it is no address.
     """
+    # A store writes as one sender, and often to the same people: the last ones are kept.
+    return _parsed(text, name) if len(text) + len(name) <= _CACHED_MAILBOX_MAX else _parse(text, name)
+
+
+@lru_cache(maxsize=2048)
+def _parsed(text: str, name: str) -> Address:
+    return _parse(text, name)
+
+
+def _parse(text: str, name: str) -> Address:
     text = check_value(text)
     if found := _MAILBOX.match(text):
         name, text = _unquoted(found["name"].strip()), found["address"].strip()
@@ -103,31 +148,30 @@ def _mailbox(mailbox: Address, indent: int) -> str:
 
 def _encoded(prefix: str, text: str, *, indent: int = 0) -> str:
     """Return the prefix and base64 encoded words, each of whole characters, one to a line."""
-    words: list[str] = []
     room = _ENCODED_LINE - len(prefix) - indent - 1
     starts_below = room < _WORD_FRAME + 8
-    chunk = b""
-    for character in text:
-        encoded = character.encode("utf-8")
-        limit = min(_ENCODED_WORD, room if not words and not starts_below else _ENCODED_WORD)
-        if len(chunk) + len(encoded) > (limit - _WORD_FRAME) // 4 * 3:
-            words.append(_word(chunk))
-            chunk = b""
-        chunk += encoded
-    words.append(_word(chunk))
+    limit = _WORD_BYTES if starts_below else min(_WORD_BYTES, (room - _WORD_FRAME) // 4 * 3)
+    encoded = text.encode("utf-8")
+    words: list[str] = []
+    start = 0
+    while not words or start < len(encoded):
+        end = start + limit
+        while end < len(encoded) and encoded[end] & 0xC0 == 0x80:
+            end -= 1
+        words.append(f"=?utf-8?b?{binascii.b2a_base64(encoded[start:end], newline=False).decode('ascii')}?=")
+        start, limit = end, _WORD_BYTES
     return prefix + ("\r\n " if starts_below else " ") + "\r\n ".join(words)
 
 
-def _word(chunk: bytes) -> str:
-    return f"=?utf-8?b?{base64.b64encode(chunk).decode('ascii')}?="
-
-
-def _fold(prefix: str, pieces: Iterable[str]) -> str:
-    """Break before a piece that does not fit; every piece begins with the blanks that stood before it."""
-    lines, line = [], prefix
-    for piece in pieces:
-        if line != prefix and len(line) + len(piece) > _FOLD_AT:
+def _folded(name: str, value: str) -> str:
+    """Break before a word that does not fit; every word keeps the blanks that stood before it."""
+    if len(name) + len(value) + 2 <= _FOLD_AT:
+        return f"{name}: {value}"
+    prefix = line = f"{name}:"
+    lines: list[str] = []
+    for word in _WORDS.findall(f" {value}"):
+        if line != prefix and len(line) + len(word) > _FOLD_AT:
             lines.append(line)
             line = ""
-        line += piece
+        line += word
     return "\r\n".join((*lines, line))
