@@ -1,0 +1,97 @@
+"""How the databases run what workers ask all the time: by the small indexes, however much was sent before."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, insert, text
+
+from mail import outbox_finish, outbox_work
+from models import Message, Store
+from models.outbox import MessageStatus
+from models.types import new_uid, utcnow
+
+PARAMETERS = {"store": 1, "limit": 20, "at_most": 100, "token": "t", "lease_ms": 90_000}
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path / 'storepost.sqlite3'}"
+
+
+@pytest.fixture
+def filled(store: Store, db: Any) -> None:
+    """Much that was sent, little that waits."""
+    now = utcnow()
+
+    def row(number: int) -> dict[str, Any]:
+        waits = number % 200 == 0
+        return {
+            "uid": new_uid(),
+            "store_id": store_id,
+            "status": MessageStatus.QUEUED if waits else MessageStatus.SENT,
+            "due_at": now - timedelta(seconds=number),
+            "created_at": now,
+            "ended_at": None if waits else now,
+            "message_id": f"<{number}@acme.example>",
+            "date": now,
+        }
+
+    store_id = store.id
+    db.session.execute(insert(Message), [row(number) for number in range(4000)])
+    db.session.commit()
+    db.session.execute(text("ANALYZE"))
+    db.session.commit()
+
+
+def _plan(db: Any, statement: Any) -> str:
+    """What the database says it would do, asked for through the very way the statement goes."""
+    lines: list[str] = []
+    word = "EXPLAIN QUERY PLAN " if db.engine.dialect.name == "sqlite" else "EXPLAIN "
+
+    def explain(connection: Any, cursor: Any, sql: str, values: Any, context: Any, many: bool) -> tuple[str, Any]:
+        return (word + sql if sql.startswith(("WITH", "SELECT", "UPDATE")) else sql), values
+
+    def read(connection: Any, cursor: Any, sql: str, values: Any, context: Any, many: bool) -> None:
+        if sql.startswith(word):
+            lines.extend(str(row[-1]) for row in cursor.fetchall())
+
+    event.listen(db.engine, "before_cursor_execute", explain, retval=True)
+    event.listen(db.engine, "after_cursor_execute", read)
+    try:
+        with db.engine.connect() as connection:
+            connection.execute(statement, PARAMETERS)
+            connection.rollback()
+    finally:
+        event.remove(db.engine, "before_cursor_execute", explain)
+        event.remove(db.engine, "after_cursor_execute", read)
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("claim", "ix_messages_waiting"),
+        ("backlog", "ix_messages_waiting"),
+        ("due_stores", "ix_messages_waiting"),
+        ("sweep", "ix_messages_sending"),
+        ("late", "ix_messages_expiring"),
+    ],
+)
+def test_it_is_found_by_a_small_index(name: str, index: str, filled: None, db: Any) -> None:
+    statements = {
+        "claim": outbox_work._claim_statement(True, False),
+        "backlog": outbox_work._BACKLOG,
+        "due_stores": outbox_work._DUE_STORES,
+        "sweep": outbox_finish._ANYTHING_TO_SWEEP,
+        "late": outbox_finish._ANYTHING_TO_SWEEP,
+    }
+    plan = _plan(db, statements[name])
+    assert index in plan, plan
+    assert "Seq Scan on messages" not in plan, plan
+    assert "SCAN messages\n" not in plan + "\n", plan
