@@ -16,7 +16,7 @@ one is taken again when a minute and a little have passed since it was taken: 97
 """
 
 from mail.pace.leftovers import tidy
-from mail.pace.limits import MARGIN, WINDOW, Limits, limits_of
+from mail.pace.limits import MARGIN, WINDOW, Limits, limits_of, low_priority_share, stored_limits
 from mail.pace.permits import add_recipients, take_permit
 from mail.pace.slots import Slot, free_slot, renew_slots, take_slot
 from mail.pace.state import LaneState, Meter, look, meter
@@ -33,11 +33,13 @@ __all__ = [
     "free_slot",
     "limits_of",
     "look",
+    "low_priority_share",
     "meter",
     "note_failure",
     "note_success",
     "note_throttled",
     "renew_slots",
+    "stored_limits",
     "take_permit",
     "take_slot",
     "tidy",

@@ -29,10 +29,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from extensions import db
-from mail.routes import Route
+from mail.equipment import Equipment
+from mail.routes import Route, SettingsIncomplete, route_for
 from models import clock
 from models.database import writing
+from models.email_settings import EmailSettings
 from models.pace import Lane, LanePermit, LaneRecipients, LaneSlot
+from security.vault import Unreadable
 
 WINDOW: Final = timedelta(seconds=60)
 # What a message that left early may arrive late, and one that left late early: the provider counts arrivals.
@@ -83,6 +86,14 @@ def limits_of(route: Route) -> Limits:
         per_minute=route.messages_per_minute,
         recipients_per_day=route.recipients_per_day,
     )
+
+
+def stored_limits(settings: EmailSettings, equipment: Equipment) -> Limits | None:
+    """Return the limits by the stored settings of the active method; None while nothing can go out by them."""
+    try:
+        return limits_of(route_for(settings, equipment))
+    except (SettingsIncomplete, Unreadable):
+        return None
 
 
 # Expressions --------------------------------------------------------------------------------------------------------

@@ -81,7 +81,8 @@ class Meter:
         sent_last_minute: messages, of all stores that share the lane.
         per_minute, connections: what applies now; `_usual`: what the provider or the custom fields say.
         recipients_today: in the last 24 hours and what the running hour adds.
-        pause_until: None while it is not paused; `pause_detail`: the server's words.
+        pause_until: None while it is not paused.
+        pause_code, pause_detail: why it is paused, slower or failing, and the server's words; else empty.
         slow_until: until when less than usual is tried; None when it is not.
         failing_since: since when the server cannot be used; None when it can.
         is_daily_limit: the pause is for a limit of the day.
@@ -188,19 +189,18 @@ def look(limits: Limits) -> LaneState:
         is_failing=trouble.failures > 0,
         connections=trouble.connections(limits.connections),
         per_minute=per_minute,
-        next_permit_in=_permit_in(row.oldest, row, trouble.now, per_minute, limits),
-        next_low_permit_in=_permit_in(row.oldest_low, row, trouble.now, per_minute, limits),
+        next_permit_in=_permit_in(row.oldest, row, per_minute, limits),
+        next_low_permit_in=_permit_in(row.oldest_low, row, per_minute and low_priority_share(per_minute), limits),
         recipients_left=None if allowed is None else max(allowed - row.recipients, 0),
     )
 
 
-def _permit_in(
-    oldest: datetime | None, row: Row[Any], now: datetime, per_minute: int | None, limits: Limits
-) -> timedelta:
-    if per_minute is None or oldest is None or row.highest < low_priority_share(per_minute) - 1:
+def _permit_in(oldest: datetime | None, row: Row[Any], permitted: int | None, limits: Limits) -> timedelta:
+    if permitted is None or oldest is None or row.highest < permitted - 1:
         return _NONE  # permits that nobody ever used have no row yet
     whole = limits.window + limits.margin
-    return min(max(oldest + whole - now, _NONE), whole)
+    wait: timedelta = oldest + whole - row.now
+    return min(max(wait, _NONE), whole)
 
 
 def _oldest(*among: ColumnElement[bool]) -> ScalarSelect[Any]:
@@ -227,6 +227,7 @@ def meter(limits: Limits) -> Meter:
         # Permits count what was tried, messages what was accepted: only without a rate there are no permits.
         sent = row.stamped if per_minute is not None else messages_sent(limits, connection)
     paused, failing = bool(trouble.pause), trouble.failures > 0
+    held_back = paused or failing or trouble.is_slow
     return Meter(
         sent_last_minute=sent,
         per_minute=per_minute,
@@ -237,10 +238,10 @@ def meter(limits: Limits) -> Meter:
         recipients_today=row.recipients,
         recipients_per_day=limits.recipients_per_day,
         pause_until=trouble.paused_until if paused else None,
-        pause_code=trouble.pause_code if paused or failing else "",
+        pause_code=trouble.pause_code if held_back else "",
         slow_until=trouble.slow_until if trouble.is_slow else None,
         failing_since=trouble.failing_since if failing else None,
-        pause_detail=trouble.pause_detail if paused or failing else "",
+        pause_detail=trouble.pause_detail if held_back else "",
         is_daily_limit=paused and not failing and is_daily_limit(trouble.pause_detail),
     )
 

@@ -451,6 +451,7 @@ def test_a_preset_brings_its_limits(settings: EmailSettings, equipment: Equipmen
     draft = replace(current, general=GENERAL, client_id="c", client_secret=CLIENT_SECRET, refresh_token=PASTED)
     route = email_settings.route_from(draft, settings, equipment)
     assert (route.messages_per_minute, route.max_connections, route.mechanism) == (30, 3, "XOAUTH2")
+    assert route.recipients_per_day == 10_000
 
 
 def test_every_connection_row_has_a_version_and_a_uid_of_its_own(copy: EmailSettings, equipment: Equipment) -> None:
