@@ -31,6 +31,7 @@ def register(app: Flask) -> None:
     from blueprints.domain_check import views as domain_check
     from blueprints.email_settings import views as email_settings
     from blueprints.messages import views as messages
+    from blueprints.sending_rate import views as sending_rate
     from blueprints.stores import views as stores
 
     app.register_blueprint(health.bp)
@@ -43,4 +44,5 @@ def register(app: Flask) -> None:
     app.register_blueprint(consent.bp)
     app.register_blueprint(connection_tests.bp)
     app.register_blueprint(domain_check.bp)
+    app.register_blueprint(sending_rate.bp)
     navigation.register(app)
