@@ -8,6 +8,7 @@ slots     one connection to the server at a time each
 permits   one message of the minute each; recipients of the day
 trouble   what a server that fails, or says "slow down", does to a lane
 state     how a lane stands: for the engine, and for people
+mended    a failure that a person mended
 leftovers what nobody needs any more
 
 Rate: a provider that allows 30 messages a minute looks back a minute from each message. So there are 30 permits, and
