@@ -227,3 +227,10 @@ def take(page: Page, name: str, width: int, scheme: str) -> None:
     page.set_viewport_size({"width": width, "height": max(900, height)})
     page.screenshot(path=f"{PICTURES}/{name}-{width}-{scheme}.png")
     page.set_viewport_size({"width": width, "height": 900})
+
+
+def test_the_menu_of_a_store_lies_above_its_row(open_page: Any, shop: Any) -> None:
+    page = open_page("/stores")
+    page.get_by_role("button", name="Actions for Acme Store").first.click()
+    page.get_by_role("link", name="Copy", exact=True).click()
+    expect(page.get_by_role("heading", name="Copy Acme Store")).to_be_visible()
