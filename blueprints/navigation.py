@@ -9,6 +9,7 @@ from jinja2 import StrictUndefined
 
 from blueprints import times
 from blueprints.web import nonce
+from mail import workers
 
 THEMES = ("light", "dark")
 STORE_ROOMS = ("stores", "email_settings", "connection_tests", "consent", "domain_check", "messages", "api_keys")
@@ -20,6 +21,8 @@ def register(app: Flask) -> None:
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.context_processor(_context)
+    # A function: only pages with the banner pay for its query, and fragments never do.
+    app.jinja_env.globals.update(worker_presence=workers.presence)
     times.register(app)
 
 

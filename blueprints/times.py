@@ -10,7 +10,7 @@ from models.types import utcnow
 
 
 def register(app: Flask) -> None:
-    app.jinja_env.filters.update(ago=ago, until=until, day=day, full_time=full_time)
+    app.jinja_env.filters.update(ago=ago, until=until, day=day, moment=moment, full_time=full_time)
 
 
 def ago(at: datetime | None, now: datetime | None = None) -> str:
@@ -41,6 +41,14 @@ def until(at: datetime | None, now: datetime | None = None) -> str:
         hours = round(left / timedelta(hours=1))
         return f"in {hours} {'hour' if hours == 1 else 'hours'}"
     return f"in {left.days} days"
+
+
+def moment(at: datetime | None, now: datetime | None = None) -> str:
+    """A time to wait for, short: "14:10 UTC" on the same day, else "20 Nov, 16:05 UTC"."""
+    if at is None:
+        return ""
+    is_today = at.date() == (now or utcnow()).date()
+    return f"{at:%H:%M} UTC" if is_today else f"{at.day} {at:%b}, {at:%H:%M} UTC"
 
 
 def day(at: datetime | None) -> str:

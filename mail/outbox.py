@@ -18,6 +18,7 @@ from extensions import db
 from mail import outbox_content
 from mail.equipment import Equipment
 from mail.outbox_content import Content, NewMessage
+from mail.outbox_decisions import MARKED_SENT, mark_sent, retry_now
 from mail.outbox_finish import Leave, finish, hold_queue, mark_committing, row_count, sweep
 from mail.outbox_work import (
     LEASE,
@@ -36,11 +37,12 @@ from mail.outbox_work import (
 from mail.outcomes import Outcome
 from mail.wire_names import ascii_domain
 from models import clock
-from models.outbox import HoldReason, MessageStatus, RecipientKind
+from models.outbox import END_STATES, HoldReason, Message, MessageStatus, Priority, RecipientKind
 from models.types import new_uid, utcnow
 
 __all__ = [
     "LEASE",
+    "MARKED_SENT",
     "ClaimedMessage",
     "Content",
     "Enqueued",
@@ -62,9 +64,12 @@ __all__ = [
     "held_count",
     "hold_queue",
     "mark_committing",
+    "mark_sent",
     "release",
     "release_mended",
     "renew",
+    "resend",
+    "retry_now",
     "sweep",
 ]
 
@@ -260,6 +265,30 @@ def cancel(store_id: int, uid: str) -> bool:
     """Cancel one message while it has not gone and is not on its way; the caller commits."""
     c = messages.c
     return _cancel(and_(c.store_id == store_id, c.uid == uid, c.status.in_(OPEN_STATES))) == 1
+
+
+def resend(store_id: int, uid: str, *, equipment: Equipment) -> Enqueued | None:
+    """Hand a message that has ended in once more, as a new one with the same content; the caller commits.
+
+    None when it has not ended, or when its content was removed.
+
+    Raises:
+        security.vault.Unreadable: its content does not open.
+    """
+    c = messages.c
+    row = db.session.execute(select(Message).where(c.store_id == store_id, c.uid == uid)).scalar_one_or_none()
+    if row is None or row.status not in END_STATES or row.purged_at is not None:
+        return None
+    content = outbox_content.load(row, equipment=equipment)  # type: ignore[arg-type]  # has what it needs
+    named = {kind: tuple(one.address for one in row.recipients if one.kind == kind) for kind in RecipientKind}
+    again = NewMessage(
+        to=content.to or named[RecipientKind.TO], cc=content.cc, bcc=named[RecipientKind.BCC],
+        reply_to=content.reply_to, subject=row.subject, text=content.text, html=content.html, headers=content.headers,
+        attachments=content.attachments, priority=Priority(row.priority),
+    )  # fmt: skip
+    copy = enqueue(store_id, again, equipment=equipment, source=row.source)
+    db.session.execute(update(messages).where(c.uid == copy.uid).values(resent_from=uid))
+    return copy
 
 
 def held_count(store_id: int, reason: HoldReason | None = None) -> int:

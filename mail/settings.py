@@ -41,7 +41,7 @@ from mail.equipment import Equipment
 from mail.grants import is_shared, own_connection, sharers
 from mail.routes import Route, SettingsIncomplete, route_for, route_from
 from models.connection import Connection
-from models.email_settings import FROM_NAME_MAX, CustomField, EmailSettings, Method
+from models.email_settings import FROM_NAME_MAX, CustomField, EmailSettings, Method, UncertainChoice
 from models.store import Store
 from models.types import new_uid, utcnow
 from security.vault import Unreadable
@@ -64,6 +64,7 @@ __all__ = [
     "SettingsIncomplete",
     "StaleSave",
     "binding_conflicts",
+    "choose_on_uncertain",
     "copy_to",
     "create_for",
     "current_advanced",
@@ -194,6 +195,18 @@ def switch_method(settings: EmailSettings, method: Method, *, expected_version: 
     return True
 
 
+def choose_on_uncertain(settings: EmailSettings, choice: UncertainChoice, *, actor: Actor) -> bool:
+    """Say what becomes of messages that may have been sent; False when that was the choice already.
+
+    No form of the settings pages shows it, so it does not make one of them stale.
+    """
+    if settings.on_uncertain == choice:
+        return False
+    settings.on_uncertain = choice
+    audit.record(actor, "uncertain_choice_changed", settings.store, fields=["on_uncertain"], detail=str(choice))
+    return True
+
+
 def copy_to(
     source: EmailSettings, target_store: Store, *, emails_off: bool, actor: Actor, equipment: Equipment
 ) -> EmailSettings:
@@ -212,6 +225,7 @@ def copy_to(
     copy = EmailSettings(uid=new_uid(), connection_id=source.connection_id)
     for column in ("from_name", "from_email", "bcc", "use_ssl", "emails_off", "emails_off_since", "emails_off_by"):
         setattr(copy, column, getattr(source, column))
+    copy.on_uncertain = source.on_uncertain
     for column in ("smtp_host", "smtp_port", "username", "password_set_at", "password_set_by"):
         setattr(copy, column, getattr(source, column))
     for column in ("method", "advanced_smtp_host", "advanced_smtp_port"):

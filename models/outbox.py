@@ -30,12 +30,14 @@ class MessageStatus(enum.StrEnum):
 END_STATES = (MessageStatus.SENT, MessageStatus.FAILED, MessageStatus.EXPIRED, MessageStatus.CANCELLED)
 
 
-# What a worker may take up, and what it has in hand, word for word as the partial indexes below have it: a database
-# uses such an index only where it finds the same words (SQLite does not look behind a bound parameter).
+# What a worker may take up, what it has in hand, and what repeats another message, word for word as the partial indexes
+# below have it: a database uses such an index only where it finds the same words (SQLite does not look behind a bound
+# parameter).
 WAITING_SQL = "status IN ('queued', 'deferred', 'uncertain')"
 SENDING_SQL = "status = 'sending'"
 _EXPIRING_SQL = "expires_at IS NOT NULL AND ended_at IS NULL"
 _UNPURGED_SQL = "ended_at IS NOT NULL AND purged_at IS NULL"
+RESENT_SQL = "resent_from <> ''"
 _PURGED_SQL = "purged_at IS NOT NULL"
 
 
@@ -88,6 +90,8 @@ class Message(Model):
         _partial("ix_messages_expiring", "expires_at", where=_EXPIRING_SQL),
         _partial("ix_messages_unpurged", "ended_at", where=_UNPURGED_SQL),
         _partial("ix_messages_purged", "purged_at", where=_PURGED_SQL),
+        # The copies of a message, which are few
+        _partial("ix_messages_resent_from", "store_id", "resent_from", "id", where=RESENT_SQL),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)

@@ -157,15 +157,16 @@
   });
   document.addEventListener("htmx:after:settle", count);
 
-  // A test panel that is asked for again and again leaves open what was opened in it, and keeps the focus when the
-  // button that had it is gone.
+  // A test panel or message that is asked for again and again leaves open what was opened in it, and keeps the focus
+  // when the button that had it is gone.
   let followed = null;
+  const follower = () => $("test-result") ?? $("message");
   document.addEventListener("htmx:before:swap", () => {
-    const panel = $("test-result");
+    const panel = follower();
     followed = { open: all("details[id][open]", panel ?? undefined).map((box) => box.id), focus: !!panel?.contains(document.activeElement) };
   });
   document.addEventListener("htmx:after:swap", () => {
-    const panel = $("test-result");
+    const panel = follower();
     if (!panel || !followed) return;
     followed.open.forEach((id) => { const box = $(id); if (panel.contains(box)) box.open = true; });
     if (followed.focus && document.activeElement === document.body) panel.focus({ preventScroll: true });

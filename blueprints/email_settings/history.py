@@ -38,6 +38,10 @@ _ACTIONS = {
     "connect_failed": ("Connect failed", "circle-alert"),
     "api_key_created": ("API key made", "key"),
     "api_key_revoked": ("API key revoked", "ban"),
+    "message_resent": ("Message sent again", "repeat"),
+    "message_hurried": ("Message sent at once", "send"),
+    "message_marked_sent": ("Message marked as sent", "check"),
+    "uncertain_choice_changed": ("Choice for unanswered messages changed", "circle-help"),
 }
 _SHOWN = 3
 

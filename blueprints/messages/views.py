@@ -6,15 +6,16 @@ from flask import Blueprint, Response, abort, flash, request, url_for
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload, selectinload
 
-from blueprints.messages import listing, words
-from blueprints.messages.forms import HeldForm
+from blueprints.messages import deeds, listing, related, words
+from blueprints.messages.forms import HeldForm, UncertainForm
 from blueprints.messages.listing import FILTERS, Filters
-from blueprints.web import actor, for_store, go_on, respond
+from blueprints.web import actor, equipment, for_store, go_on, respond, wants_fragment
 from extensions import db
-from mail import audit, outbox
+from mail import audit, outbox, repeating
+from mail import settings as email_settings
 from models import EmailSettings, Message, Store
 from models.access import Permission
-from models.outbox import END_STATES, HoldReason, MessageStatus
+from models.outbox import HoldReason, MessageStatus
 
 bp = Blueprint("messages", __name__)
 
@@ -22,6 +23,10 @@ bp = Blueprint("messages", __name__)
 @bp.get("/stores/<int:store_id>/messages")
 @for_store(Permission.VIEW_MESSAGES)
 def index(store: Store) -> Response:
+    return _list(store, UncertainForm(formdata=None, on_uncertain=store.email_settings.on_uncertain.value))
+
+
+def _list(store: Store, form: UncertainForm, status: int = 200) -> Response:
     filters = Filters.of(request.args.get("status", ""), request.args.get("q", ""))
     page = listing.load_page(store, filters, before=request.args.get("before", ""), after=request.args.get("after", ""))
     settings = _load_settings(store)
@@ -32,7 +37,9 @@ def index(store: Store) -> Response:
     return respond(
         "messages/index.html",
         "messages/_table.html",
+        status=status,
         store=store,
+        form=form,
         page_=page,
         filters=filters,
         links=links,
@@ -40,6 +47,8 @@ def index(store: Store) -> Response:
         holds=words.HOLDS,
         emails_off=settings.emails_off,
         reasons={row.message.id: words.reason_in_short(row.message, settings) for row in page.rows},
+        outlook=words.outlook,
+        expiry=words.expiry,
     )
 
 
@@ -54,13 +63,15 @@ def show(store: Store, uid: str) -> Response:
     ]
     return respond(
         "messages/show.html",
+        "messages/_followed.html",
         store=store,
         message=message,
         verdict=words.verdict(message, settings),
         attempts=attempts,
-        hold=words.HOLDS.get(message.hold_reason) if message.status is MessageStatus.HELD else None,
-        emails_off=settings.emails_off,
-        can_cancel=message.status not in (*END_STATES, MessageStatus.SENDING),
+        deeds=deeds.of(message, emails_off=settings.emails_off),
+        related=related.load(message),
+        next_at=message.due_at if words.outlook(message) else None,
+        expiry=words.expiry(message),
     )
 
 
@@ -110,6 +121,67 @@ def cancel(store: Store, uid: str) -> Response:
     if cancelled:
         return _back(store, "The message is cancelled.", uid=uid)
     return _back(store, "Too late: the message has gone or is on its way.", "warning", uid)
+
+
+@bp.post("/stores/<int:store_id>/messages/<uid>/resend")
+@for_store(Permission.MANAGE_MESSAGES)
+def resend(store: Store, uid: str) -> Response:
+    _load_message(store, uid)
+    copy = repeating.send_again(store.id, uid, equipment=equipment())
+    if copy is None:
+        db.session.rollback()
+        return _back(
+            store,
+            "It cannot be sent again: it has not ended, or its content is gone or cannot be read.",
+            "warning",
+            uid,
+        )
+    audit.record(actor(), "message_resent", store, detail=f"{uid} as {copy.uid}")
+    db.session.commit()
+    return _back(store, "Handed in again, as this new message.", uid=copy.uid)
+
+
+@bp.post("/stores/<int:store_id>/messages/<uid>/send-now")
+@for_store(Permission.MANAGE_MESSAGES)
+def send_now(store: Store, uid: str) -> Response:
+    _load_message(store, uid)
+    hurried = outbox.retry_now(store.id, uid, equipment=equipment())
+    if hurried:
+        audit.record(actor(), "message_hurried", store, detail=uid)
+    db.session.commit()
+    if hurried:
+        return _back(store, "The message is next in line.", uid=uid)
+    return _back(store, "The message does not wait any more.", "warning", uid)
+
+
+@bp.post("/stores/<int:store_id>/messages/<uid>/mark-sent")
+@for_store(Permission.MANAGE_MESSAGES)
+def mark_sent(store: Store, uid: str) -> Response:
+    _load_message(store, uid)
+    marked = outbox.mark_sent(store.id, uid)
+    if marked:
+        audit.record(actor(), "message_marked_sent", store, detail=uid)
+    db.session.commit()
+    if marked:
+        return _back(store, "The message is marked as sent.", uid=uid)
+    return _back(store, "Nobody is asked about this message any more.", "warning", uid)
+
+
+@bp.post("/stores/<int:store_id>/messages/on-uncertain")
+@for_store(Permission.MANAGE_MESSAGES)
+def choose_on_uncertain(store: Store) -> Response:
+    form = UncertainForm()
+    if not form.validate_on_submit():
+        return _uncertain_card(store, form, 422) if wants_fragment() else _list(store, form, 422)
+    email_settings.choose_on_uncertain(store.email_settings, form.choice, actor=actor())
+    db.session.commit()
+    if wants_fragment():
+        return _uncertain_card(store, form, saved=True)
+    return _back(store, "Saved.")
+
+
+def _uncertain_card(store: Store, form: UncertainForm, status: int = 200, *, saved: bool = False) -> Response:
+    return respond("messages/_on_uncertain.html", status=status, store=store, form=form, just_saved=saved)
 
 
 def _posted_reason() -> HoldReason:

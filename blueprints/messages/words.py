@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from blueprints.times import full_time
+from blueprints.times import full_time, moment
 from blueprints.web import equipment
 from mail.drafts import current, values_for_words
 from mail.errors import Family, Stage
 from mail.explain import Explanation, explain
-from mail.outbox import CONTENT_UNREADABLE
+from mail.outbox import CONTENT_UNREADABLE, MARKED_SENT
 from models import Attempt, Message
 from models.email_settings import EmailSettings, Method
-from models.outbox import HoldReason, MessageStatus
+from models.outbox import END_STATES, HoldReason, MessageStatus, RecipientStatus
 from models.types import utcnow
 
 
@@ -69,8 +69,8 @@ HOLDS: Mapping[HoldReason, HoldWords] = {
         "key-round",
     ),
     HoldReason.UNCERTAIN: HoldWords(
-        "nobody knows whether they were sent",
-        "The server took them and never answered. Look into the mailbox’s sent mail before you send them again.",
+        "the server’s last answer never came",
+        "They may have been sent. Each one’s page says what to look for in the mailbox’s Sent folder.",
         "Send again",
         "circle-help",
     ),
@@ -98,11 +98,13 @@ def verdict(message: Message, settings: EmailSettings, now: datetime | None = No
     now = now or utcnow()
     match message.status:
         case MessageStatus.QUEUED if message.due_at > now:
-            return Verdict("off", "Scheduled", f"It goes out at {full_time(message.due_at)}.")
+            return Verdict("off", f"Waiting, scheduled for {full_time(message.due_at)}", "Nothing is sent before then.")
         case MessageStatus.QUEUED:
             return Verdict("off", "Waiting to be sent", "It is next in line as soon as a worker is free.")
         case MessageStatus.SENDING:
             return Verdict("off", "On its way", "A worker is handing it to the server at this moment.")
+        case MessageStatus.SENT if message.reason_code == MARKED_SENT:
+            return _marked_sent(message)
         case MessageStatus.SENT if message.reason_code:
             return Verdict(
                 "warn",
@@ -120,15 +122,15 @@ def verdict(message: Message, settings: EmailSettings, now: datetime | None = No
                 f"identical bytes, at {full_time(message.due_at)}."
             )
             return Verdict("warn", "May have been sent", text, technical=message.reason_detail)
+        case MessageStatus.HELD if message.hold_reason is HoldReason.UNCERTAIN:
+            return _unanswered(message, settings)
         case MessageStatus.HELD:
-            found = _held(message, settings)
-            if message.committing_at and message.hold_reason is not HoldReason.UNCERTAIN:
-                return replace(found, text=f"{found.text} An earlier attempt may have got through already.")
-            return found
+            return _with_doubt(_held(message, settings), message)
         case MessageStatus.EXPIRED:
-            return Verdict("off", "Expired", "It was worthless after its time and was not sent.")
+            since = f"It was worthless after {full_time(message.expires_at)} and is not sent."
+            return _with_doubt(Verdict("off", "Expired", since), message)
         case MessageStatus.CANCELLED:
-            return Verdict("off", "Cancelled", "Somebody cancelled it before it was sent.")
+            return _with_doubt(Verdict("off", "Cancelled", "Somebody cancelled it. It is not sent."), message)
     return _explained("bad", message, settings, "It is not tried again.")
 
 
@@ -140,9 +142,29 @@ def reason_in_short(message: Message, settings: EmailSettings) -> str:
             return words[0].upper() + words[1:]
         case MessageStatus.DEFERRED | MessageStatus.FAILED:
             return _explanation(message, settings).headline
+        case MessageStatus.SENT if message.reason_code == MARKED_SENT:
+            return "Marked as sent"
         case MessageStatus.SENT if message.reason_code:
             return "Some recipients were refused"
     return ""
+
+
+def outlook(message: Message, now: datetime | None = None) -> str:
+    """When something happens to a waiting message next; empty when that is at once or never."""
+    now = now or utcnow()
+    match message.status:
+        case MessageStatus.QUEUED if message.due_at > now:
+            return f"Scheduled for {moment(message.due_at, now)}"
+        case MessageStatus.DEFERRED | MessageStatus.UNCERTAIN:
+            return f"Next at {moment(message.due_at, now)}" if message.due_at > now else "Next in line"
+    return ""
+
+
+def expiry(message: Message, now: datetime | None = None) -> str:
+    """Until when a message that has not ended is worth sending; empty when that is not limited."""
+    if message.expires_at is None or message.status in END_STATES:
+        return ""
+    return f"Expires {moment(message.expires_at, now)}"
 
 
 def attempt_line(attempt: Attempt, *, is_running: bool) -> tuple[str, str, str]:
@@ -152,6 +174,62 @@ def attempt_line(attempt: Attempt, *, is_running: bool) -> tuple[str, str, str]:
     if is_running:
         return "", "loader-circle", "Under way"
     return "warn", "circle-alert", "Interrupted: its worker stopped"
+
+
+def _with_doubt(found: Verdict, message: Message) -> Verdict:
+    """The verdict, and that the message may be with its recipients all the same."""
+    if message.committing_at is None:
+        return found
+    return replace(found, text=f"{found.text} An earlier attempt may have got through already.")
+
+
+def _marked_sent(message: Message) -> Verdict:
+    if any(one.status is RecipientStatus.REFUSED for one in message.recipients):
+        return Verdict(
+            "warn", "Marked as sent", "Somebody found it in the mailbox. Some recipients were refused before."
+        )
+    return Verdict("ok", "Marked as sent", "Somebody found it in the mailbox, so it is not sent again.")
+
+
+def _unanswered(message: Message, settings: EmailSettings) -> Verdict:
+    """What to look for, and where, before somebody decides."""
+    at = f" at {full_time(message.committing_at)}" if message.committing_at else ""
+    lost = message.reason_code == "worker_lost"
+    ending = "the worker stopped before it heard the answer" if lost else "the connection ended before it answered"
+    text = f"The whole message went to the server{at}, and {ending}."
+    mailbox = message.sender_address or settings.from_email or "the store’s sender"
+    subject = f"“{message.subject}”" if message.subject else "a message without a subject"
+    steps = (
+        f"Open the mailbox of {mailbox} and look into its {_sent_folder(message, settings)}.",
+        f"Look for {subject} with the Message-ID {message.message_id}.{_how_to_search(message, settings)}",
+        "If it is there, mark it as sent. If it is not, send it again.",
+    )
+    return Verdict("warn", "Held: nobody knows whether it was sent", text, steps, message.reason_detail)
+
+
+def _provider(message: Message, settings: EmailSettings) -> str:
+    method = Method(message.method or settings.method)
+    connection = settings.connection if method is Method.ADVANCED_SMTP else None
+    return connection.provider if connection else "other"
+
+
+def _sent_folder(message: Message, settings: EmailSettings) -> str:
+    match _provider(message, settings):
+        case "google":
+            return "Sent mail"
+        case provider if provider == "outlook" or provider.startswith("microsoft"):
+            return "Sent Items"
+    # Submission servers beyond the large providers often keep no copy of what programs send.
+    return "Sent folder; if it keeps no copies of what programs send, ask for the server’s log"
+
+
+def _how_to_search(message: Message, settings: EmailSettings) -> str:
+    match _provider(message, settings):
+        case "google":
+            return f" Gmail finds it by rfc822msgid:{message.message_id.strip('<>')}."
+        case provider if provider.startswith("microsoft"):
+            return " An administrator finds it by that id in the message trace, too."
+    return ""
 
 
 def _held(message: Message, settings: EmailSettings) -> Verdict:
@@ -180,12 +258,11 @@ def _explained(kind: str, message: Message, settings: EmailSettings, outlook: st
 
 def _explanation(message: Message, settings: EmailSettings) -> Explanation:
     method = Method(message.method or settings.method)
-    connection = settings.connection if method is Method.ADVANCED_SMTP else None
     return explain(
         message.reason_detail,
         stage=Stage(message.reason_stage or Stage.MESSAGE),
         family=Family(message.reason_family or Family.SMTP),
-        provider=connection.provider if connection else "other",
+        provider=_provider(message, settings),
         code=message.reason_code,
         values=values_for_words(current(settings, method, equipment()), equipment()),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ScalarSelect, Select, func, or_, select, text
 from sqlalchemy.orm import joinedload
 
 from extensions import db
@@ -13,9 +13,11 @@ from models import Connection, EmailSettings, Message, Store, User
 from models.access import stores_for
 from models.connection import GrantType, Health
 from models.email_settings import Method
-from models.outbox import MessageStatus
+from models.outbox import WAITING_SQL, MessageStatus
 
 PAGE_SIZE = 50
+# A longer queue is not counted to its end: the list of stores must not cost more while much is waiting.
+COUNTED_MAX = 10_000
 
 CONNECTION_FILTERS = {
     "working": "Connected",
@@ -41,6 +43,7 @@ class Row:
     state: State
     last_delivery: datetime | None
     held: int
+    waiting: int
 
 
 @dataclass(frozen=True)
@@ -79,21 +82,28 @@ def load_page(user: User, *, search: str = "", method: str = "", connection: str
         .correlate(Store)
         .scalar_subquery()
     )
-    held = (
-        select(func.count())
-        .where(Message.store_id == Store.id, Message.status == MessageStatus.HELD)
-        .correlate(Store)
-        .scalar_subquery()
-    )
+    held = _counted(select(Message.id).where(Message.status == MessageStatus.HELD))
+    waiting = _counted(select(Message.id).where(text(WAITING_SQL)))
     found = db.session.execute(
-        wanted.add_columns(last, held)
+        wanted.add_columns(last, held, waiting)
         .options(joinedload(Store.email_settings).joinedload(EmailSettings.connection))
         .order_by(func.lower(Store.name), Store.id)
         .limit(PAGE_SIZE)
         .offset((number - 1) * PAGE_SIZE)
     )
-    rows = [Row(store, state_of(store.email_settings), at, count) for store, at, count in found]
+    rows = [Row(store, state_of(store.email_settings), *figures) for store, *figures in found]
     return Page(rows, number, total)
+
+
+def _counted(messages: Select[tuple[int]]) -> ScalarSelect[int]:
+    """How many of these messages a store of the list has, at most one more than are counted."""
+    of_store = messages.where(Message.store_id == Store.id).correlate(Store).limit(COUNTED_MAX + 1).subquery()
+    return select(func.count()).select_from(of_store).scalar_subquery()
+
+
+def count_words(count: int) -> str:
+    """ "1,204", and "10,000+" for what was not counted to its end."""
+    return f"{COUNTED_MAX:,}+" if count > COUNTED_MAX else f"{count:,}"
 
 
 def state_of(settings: EmailSettings) -> State:

@@ -36,6 +36,7 @@ def index() -> Response:
         page=page,
         filters=filters,
         states=listing.CONNECTION_FILTERS,
+        count_words=listing.count_words,
         provider_names={p.key: p.name for p in equipment().providers.choices()},
     )
 

@@ -20,6 +20,7 @@ PARTIAL = {
     "ix_messages_expiring": (["expires_at"], "expires_at IS NOT NULL AND ended_at IS NULL"),
     "ix_messages_unpurged": (["ended_at"], "ended_at IS NOT NULL AND purged_at IS NULL"),
     "ix_messages_purged": (["purged_at"], "purged_at IS NOT NULL"),
+    "ix_messages_resent_from": (["store_id", "resent_from", "id"], "resent_from <> ''"),
 }
 
 

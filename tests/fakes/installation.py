@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from sandbox.serve import Sandbox
 
@@ -142,7 +144,18 @@ class Installation:
         return done.stdout.strip()
 
     def start_worker(self) -> subprocess.Popen[bytes]:
-        return self._start(str(BIN / "flask"), "worker")
+        self._worker = self._start(str(BIN / "flask"), "worker")
+        return self._worker
+
+    def stop_worker(self) -> None:
+        """Ask the worker that was started last to end, and wait until it has."""
+        self._worker.terminate()
+        self._worker.wait(30)
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> None:
+        """Write to the SQLite file behind everybody's back."""
+        with closing(sqlite3.connect(self.directory / "storepost.sqlite3", timeout=20)) as connection, connection:
+            connection.execute(statement, values)
 
     def _start(self, *command: str) -> subprocess.Popen[bytes]:
         with self.log_file.open("ab") as log:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from datetime import UTC, datetime, timedelta
 
 from playwright.sync_api import Page, expect
 
@@ -19,7 +20,8 @@ def pages(page: Page, installation: Installation) -> Iterator[str]:
     yield from _advanced_smtp(page, installation)
     yield from _connecting(page, installation)
     yield from _testing(page, installation)
-    yield from _sending(page, installation)
+    key = yield from _sending(page, installation)
+    yield from _deciding(page, installation, key)
     yield from _around_a_store(page, installation)
 
 
@@ -124,7 +126,8 @@ def _testing(page: Page, installation: Installation) -> Iterator[str]:
     yield "advanced-smtp-after-failures"
 
 
-def _sending(page: Page, installation: Installation) -> Iterator[str]:
+def _sending(page: Page, installation: Installation) -> Generator[str, None, str]:
+    """The answer is the API key that it made."""
     _tab(page, "API keys")
     yield "api-keys-empty"
     key = steps.make_api_key(page)
@@ -144,6 +147,53 @@ def _sending(page: Page, installation: Installation) -> Iterator[str]:
     yield "message"
     page.goto(f"{installation.url}/stores/3/messages?q=nothing-like-this")
     yield "messages-no-match"
+    return key
+
+
+def _deciding(page: Page, installation: Installation, key: str) -> Iterator[str]:
+    """Messages in states that a good network does not bring about, while nobody delivers."""
+    installation.stop_worker()
+    page.goto(f"{installation.url}/stores")
+    expect(page.get_by_text("No worker is running")).to_be_visible()
+    yield "stores-no-worker"
+    in_a_week = datetime.now(UTC) + timedelta(days=7)
+    retrying, unanswered, waiting, _ = (
+        steps.send_by_api(installation, key, subject=subject, **more)["id"]
+        for subject, more in (
+            ("Your parcel is on its way", {}),
+            ("Invoice INV-2261", {}),
+            ("Reset your password", {"priority": "high", "expires_in": 86_400}),
+            ("The spring sale starts today", {"priority": "low", "send_at": in_a_week.isoformat(timespec="seconds")}),
+        )
+    )
+    in_minutes = round((datetime.now(UTC) + timedelta(minutes=12)).timestamp() * 1000)
+    busy = "451 4.7.500 Server busy. Please try again later"
+    installation.execute(
+        "UPDATE messages SET status = 'deferred', attempts = 1, due_at = ?, reason_code = 'temporary', "
+        "reason_detail = ?, reason_stage = 'message', reason_family = 'smtp', method = 'advanced_smtp' WHERE uid = ?",
+        (in_minutes, busy, retrying),
+    )
+    installation.execute(
+        "UPDATE messages SET status = 'held', hold_reason = 'uncertain', committing_at = created_at, attempts = 1, "
+        "method = 'advanced_smtp', sender_address = ? WHERE uid = ?",
+        (steps.MAILBOX, unanswered),
+    )
+    messages = f"{installation.url}/stores/3/messages"
+    page.goto(messages)
+    expect(page.get_by_text("Scheduled for")).to_be_visible()
+    yield "messages-waiting"
+    for uid, name in ((waiting, "message-waiting"), (retrying, "message-retrying"), (unanswered, "message-held")):
+        page.goto(f"{messages}/{uid}")
+        yield name
+    page.goto(f"{messages}?status=sent")
+    page.locator("#log-table .rowlink").first.click()
+    page.get_by_role("button", name="Send again").click()
+    expect(page.locator("dialog#resend")).to_be_visible()
+    yield "message-send-again"
+    page.locator("dialog#resend").get_by_role("button", name="Send again").click()
+    expect(page.get_by_text("Repeats")).to_be_visible()
+    yield "message-repeats"
+    installation.start_worker()
 
 
 def _around_a_store(page: Page, installation: Installation) -> Iterator[str]:

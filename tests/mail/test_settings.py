@@ -15,7 +15,7 @@ from mail.equipment import Equipment
 from mail.smtp import Encryption
 from models import AuditEntry, Connection, EmailSettings, Store
 from models.connection import GrantType, Health, TokenSource
-from models.email_settings import Method
+from models.email_settings import Method, UncertainChoice
 from models.types import utcnow
 from security.secret import Secret
 from security.vault import Place, Unreadable
@@ -288,6 +288,7 @@ def copy(connected: EmailSettings, equipment: Equipment) -> EmailSettings:
     """A copy with everything set, on the same connection."""
     save(connected, replace(SMTP, password=SecretEdit.typed("fake-password")), equipment)
     save(connected, replace(ADVANCED, custom_fields=(("token.resource", "r"), ("note", "n"))), equipment)
+    email_settings.choose_on_uncertain(connected, UncertainChoice.ASK, actor=BOB)
     target = Store(name="Acme Copy", code="acme-copy")
     db.session.add(target)
     db.session.flush()
@@ -305,6 +306,7 @@ def test_a_copy_keeps_everything_and_shares_the_connection(
     assert email_settings.current_advanced(copy, equipment).custom_fields == (("token.resource", "r"), ("note", "n"))
     assert email_settings.open_secrets(SMTP, copy, equipment).password == Secret("fake-password")
     assert copy.password_sealed != connected.password_sealed
+    assert copy.on_uncertain is UncertainChoice.ASK
     assert [store.name for store in email_settings.sharers(copy)] == ["Acme Store"]
 
 
