@@ -1,4 +1,4 @@
-"""The description of the API and the form for a key in a real browser: readable everywhere, and what was typed stays."""
+"""The description of the API and the form for a key in a real browser: readable, and what was typed stays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.fakes import tools
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(tools.chromium() is None, reason="Chromium is not installed")]
 
-AXE = Path(__file__).parents[1] / "vendor" / "axe.min.js"
+AXE = Path(__file__).parents[2] / "vendor" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 PICTURES = os.environ.get("API_PICTURES", "")
