@@ -193,6 +193,7 @@ def load(variables: Mapping[str, str] | None = None) -> dict[str, object]:
         "IMPLICIT_TLS_PORTS": _ports(environment, "IMPLICIT_TLS_PORTS", "465,2465"),
         "SMTP_WINDOW": environment.number("SMTP_WINDOW", 4, 1, 50),
         "DNS_SERVERS": _dns_servers(environment),
+        "API_REQUESTS_PER_MINUTE": environment.number("API_REQUESTS_PER_MINUTE", 12_000, 0, 10_000_000),
         "SANDBOX_WEB_URL": environment.get("SANDBOX_WEB_URL"),
         "SANDBOX_TOKEN_URL": environment.get("SANDBOX_TOKEN_URL"),
         "SANDBOX_SMTP_PORT": environment.number("SANDBOX_SMTP_PORT", 8587, 1, 65535),

@@ -23,7 +23,8 @@ class RowIntegerConverter(IntegerConverter):
 def register(app: Flask) -> None:
     """The menu of blueprints."""
     app.url_map.converters["int"] = RowIntegerConverter
-    from blueprints import api, health, navigation
+    from blueprints import health, navigation
+    from blueprints.api import views as api
     from blueprints.api_keys import views as api_keys
     from blueprints.auth import views as auth
     from blueprints.connection_tests import views as connection_tests

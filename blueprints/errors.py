@@ -29,7 +29,10 @@ def register(app: Flask) -> None:
 
 def _unknown_host(error: SecurityError) -> Response:
     # No page: with an unknown host there is no address to build links from.
-    return Response("This is not the address Storepost is configured for.\n", 400, mimetype="text/plain")
+    words = "This is not the address Storepost is configured for."
+    if _is_api():
+        return problem(400, detail=words)
+    return Response(f"{words}\n", 400, mimetype="text/plain")
 
 
 def _csrf(error: CSRFError) -> Response:
@@ -59,7 +62,7 @@ def _fault(error: Exception) -> Response:
 
 
 def _page(status: int, message: str | None, *, incident: str = "") -> Response:
-    if request.path.startswith("/api/"):
+    if _is_api():
         return problem(status, detail=message or "", **({"incident": incident} if incident else {}))
     code = status if status in PAGES else (500 if status >= 500 else 400)
     if not wants_fragment():
@@ -69,3 +72,7 @@ def _page(status: int, message: str | None, *, incident: str = "") -> Response:
     response.headers["HX-Retarget"] = "#net-error"
     response.headers["HX-Reswap"] = "innerHTML"
     return response
+
+
+def _is_api() -> bool:
+    return request.path.startswith("/api/")

@@ -1,7 +1,7 @@
 """API keys of a store: made once and shown once, kept as a hash, known again by it.
 
 256 random bits need no slow hash: nobody guesses them, so SHA-256 is enough and a request stays cheap
-(security.md 6). Callers commit.
+(security.md 6). A key may do what its scopes say: hand in and cancel mail, read what became of it. Callers commit.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
 from extensions import db
 from mail import audit
 from mail.audit import Actor
-from models.api_key import APIKey
+from models.api_key import APIKey, Scope
+from models.database import reading
 from models.store import Store
 from models.types import utcnow
 from security.secret import Secret
@@ -28,8 +30,11 @@ SHOWN_CHARS = len(KEY_PREFIX) + 8
 # How stale "last used" may be: writing it for every message would double the writes of an accept.
 USED_EVERY = timedelta(minutes=5)
 
-_KEY = re.compile(r"sp_[A-Za-z0-9_-]{43}")
-_BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +(\S+) *")
+_BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +(sp_[A-Za-z0-9_-]{43}) *")
+# Made once: it runs for every request, and to build it costs as much as to run it.
+_by_hash = select(
+    APIKey.id, APIKey.store_id, APIKey.name, APIKey.prefix, APIKey.scopes, APIKey.key_hash, APIKey.last_used_at
+).where(APIKey.key_hash == bindparam("hashed"), APIKey.revoked_at.is_(None))
 
 
 @dataclass(frozen=True)
@@ -40,49 +45,58 @@ class KeyHolder:
     store_id: int
     scopes: frozenset[str]
     is_stale: bool
+    name: str = ""
+    prefix: str = ""
+
+    @property
+    def actor(self) -> Actor:
+        """Who the audit trail names for what is done with this key."""
+        return Actor(f"API key {self.name} ({self.prefix}…)")
 
 
-def create(store: Store, name: str, *, actor: Actor) -> tuple[APIKey, Secret]:
+def create(store: Store, name: str, *, actor: Actor, scopes: Collection[Scope] = tuple(Scope)) -> tuple[APIKey, Secret]:
     """Add a key to the store and return its row and the key itself, which nobody can read again."""
+    words = " ".join(scope for scope in Scope if scope in scopes)
     key = Secret(KEY_PREFIX + secrets.token_urlsafe(32))
     row = APIKey(
         store_id=store.id,
         name=name,
         prefix=key.reveal()[:SHOWN_CHARS],
         key_hash=_hash(key.reveal()),
+        scopes=words,
         created_by=actor.name,
     )
     db.session.add(row)
-    audit.record(actor, "api_key_created", store, detail=f"{name} ({row.prefix}…)")
+    audit.record(actor, "api_key_created", store, fields=["scopes"], detail=f"{name} ({row.prefix}…): {words}")
     return row, key
 
 
 def holder_of(authorization: str | None) -> KeyHolder | None:
     """Return who the Authorization header speaks for, or None for a missing, malformed, unknown or revoked key."""
     found = _BEARER.fullmatch(authorization or "")
-    if found is None or not _KEY.fullmatch(found[1]):
+    if found is None:
         return None
     hashed = _hash(found[1])
-    row = db.session.execute(
-        select(APIKey.id, APIKey.store_id, APIKey.scopes, APIKey.key_hash, APIKey.last_used_at).where(
-            APIKey.key_hash == hashed, APIKey.revoked_at.is_(None)
-        )
-    ).first()
+    # On a connection of its own, which is free again before the request's body arrives, and as a reader: a large
+    # upload must not keep SQLite's only writer waiting.
+    with reading(), db.engine.connect() as connection:
+        row = connection.execute(_by_hash, {"hashed": hashed}).first()
     if row is None or not hmac.compare_digest(row.key_hash, hashed):
         return None
     is_stale = row.last_used_at is None or row.last_used_at < utcnow() - USED_EVERY
-    return KeyHolder(row.id, row.store_id, frozenset(row.scopes.split()), is_stale)
+    return KeyHolder(row.id, row.store_id, frozenset(row.scopes.split()), is_stale, row.name, row.prefix)
 
 
-def touch(holder: KeyHolder) -> None:
-    """Note that the key was used, when the last note is old enough."""
+def touch(holder: KeyHolder, *, on: Connection | None = None) -> None:
+    """Note that the key was used, when the last note is old enough; in the session's transaction or on a connection."""
     if not holder.is_stale:
         return
     old = or_(APIKey.last_used_at.is_(None), APIKey.last_used_at < utcnow() - USED_EVERY)
-    db.session.execute(
-        update(APIKey).where(APIKey.id == holder.key_id, old).values(last_used_at=utcnow()),
-        execution_options={"synchronize_session": False},
-    )
+    note = update(APIKey).where(APIKey.id == holder.key_id, old).values(last_used_at=utcnow())
+    if on is not None:
+        on.execute(note)
+    else:
+        db.session.execute(note, execution_options={"synchronize_session": False})
 
 
 def keys_of(store: Store) -> list[APIKey]:

@@ -1,7 +1,8 @@
 """A message as an application hands it in: plain JSON values in, a checked `NewMessage` out, or every fault by field.
 
-All faults are found in one pass, each with a sentence that says what to send. The API, and later the batch call and
-the command line, come through here. Source: product.md 6 and 13.12, security.md 5, 20, 21, 23, 28.
+All faults are found in one pass, each with a sentence that says what to send. Whatever is handed in comes through
+here. `mail/intake_schema.py` says the same as JSON Schema. Source: product.md 6 and 13.12, security.md 5, 20, 21, 23,
+28.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from models.outbox import SUBJECT_MAX, Priority
 from models.types import utcnow
 
 TOTAL_BYTES_MAX = 25 * 1024 * 1024
+BATCH_MAX = 500
 HEADERS_MAX = 50
 HEADER_NAME_MAX = 76
 HEADER_VALUE_MAX = 900  # leaves room for the name within the 998 octets of a line
@@ -29,6 +31,12 @@ FAULTS_MAX = 100  # nobody reads more, and the answer must not outgrow the quest
 FILENAME_MAX = 255
 EXPIRES_IN_MAX_S = 30 * 24 * 3600
 SEND_AT_MAX = timedelta(days=366)
+HEADER_NAME = r"[A-Za-z0-9][A-Za-z0-9-]*"
+_RESTRICTED_NAME = r"[A-Za-z0-9!#$&^_.+-]{1,127}"  # RFC 6838 4.2
+CONTENT_TYPE = rf"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}(?:; ?charset=[A-Za-z0-9_.:-]{{1,40}})?"
+CONTENT_TYPE_DEFAULT = "application/octet-stream"
+# Bodies may have lines and any script's direction marks; what no mail program shows may not go in.
+BAD_IN_BODY = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 
 FIELDS = frozenset(
     {"to", "cc", "bcc", "reply_to", "subject", "text", "html"}
@@ -40,10 +48,9 @@ PRIORITIES = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.
 # Written by servers on the way, or saying who vouches for the message: not an application's to set.
 _TRACE_PREFIXES = ("resent-", "arc-", "x-storepost-")
 _TRACE_NAMES = frozenset({"received", "authentication-results", "return-path"})
-_HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
-_RESTRICTED_NAME = r"[A-Za-z0-9!#$&^_.+-]{1,127}"  # RFC 6838 4.2
-_CONTENT_TYPE = re.compile(rf"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}(?:; ?charset=[A-Za-z0-9_.:-]{{1,40}})?")
-_BAD_IN_BODY = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_HEADER_NAME = re.compile(HEADER_NAME)
+_CONTENT_TYPE = re.compile(CONTENT_TYPE)
+_BAD_IN_BODY = re.compile(f"[{BAD_IN_BODY}{text_rules.SURROGATES}]")
 
 T = TypeVar("T")
 
@@ -71,6 +78,30 @@ def read_message(document: Mapping[str, Any]) -> NewMessage:
         Rejected: with one entry for each fault, unknown fields included.
     """
     return _Reader(document).read()
+
+
+def read_batch(document: Mapping[str, Any]) -> list[NewMessage | Rejected]:
+    """Return what each of the batch's "messages" is, in their order: one that is refused stops no other.
+
+    Raises:
+        Rejected: the batch itself is none.
+    """
+    errors = [FieldError(_printable(name[:100]), "There is no such field") for name in document if name != "messages"]
+    items = document.get("messages")
+    if not isinstance(items, list) or not 1 <= len(items) <= BATCH_MAX:
+        errors.append(FieldError("messages", f"Send a list of 1 to {BATCH_MAX} messages"))
+    if errors or not isinstance(items, list):
+        raise Rejected(errors[:FAULTS_MAX])
+    return [_read_item(item) for item in items]
+
+
+def _read_item(item: Any) -> NewMessage | Rejected:
+    if not isinstance(item, dict):
+        return Rejected([FieldError("", "Send an object, like the one that a single message is")])
+    try:
+        return read_message(item)
+    except Rejected as error:
+        return error
 
 
 class _Reader:
@@ -179,7 +210,7 @@ class _Reader:
             self._fault(f"{path}.filename", "Send the file’s name without a path")
         else:
             filename = self._line(f"{path}.filename", filename, FILENAME_MAX)
-        content_type = value.get("content_type", "application/octet-stream")
+        content_type = value.get("content_type", CONTENT_TYPE_DEFAULT)
         if not isinstance(content_type, str) or not _CONTENT_TYPE.fullmatch(content_type):
             self._fault(f"{path}.content_type", "Send a media type, like application/pdf")
         content = _decoded(value.get("content"))
@@ -196,7 +227,10 @@ class _Reader:
         return PRIORITIES.get(value or "normal", Priority.NORMAL)
 
     def _whole_number(self, name: str, limit: int) -> int | None:
-        value = self._value(name, int, "a whole number of seconds")
+        if isinstance(found := self._document.get(name), float) and found.is_integer():
+            value: int | None = int(found)  # JSON knows one kind of number: 60.0 is 60
+        else:
+            value = self._value(name, int, "a whole number of seconds")
         if value is not None and not 1 <= value <= limit:
             self._fault(name, f"Use a whole number of seconds from 1 to {limit}")
             return None
@@ -252,12 +286,15 @@ class _Reader:
     def _fault(self, field: str, message: str) -> None:
         if len(self._errors) >= FAULTS_MAX:
             return
-        # A name comes from the caller and goes back to it: half a character would not survive the way.
-        printable = field.encode("utf-8", "replace").decode("utf-8")
-        self._errors.append(FieldError(printable, message))
+        self._errors.append(FieldError(_printable(field), message))
 
     def _has_errors_at(self, *fields: str) -> bool:
         return any(error.field in fields for error in self._errors)
+
+
+def _printable(name: str) -> str:
+    """A name comes from the caller and goes back to it: half a character would not survive the way."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _bad_header_name(name: str, seen: set[str]) -> str | None:
@@ -270,7 +307,6 @@ def _bad_header_name(name: str, seen: set[str]) -> str | None:
 
 
 def _bad_body_character(text: str) -> str | None:
-    """Bodies may have lines and any script's direction marks; what no mail program shows may not go in."""
     if found := _BAD_IN_BODY.search(text):
         return f"Take out the control or broken character at position {found.start() + 1}"
     return None

@@ -7,6 +7,7 @@ the order that caused it. What workers do (`claim`, `mark_committing`, `finish`,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,6 +47,7 @@ __all__ = [
     "ClaimedMessage",
     "Content",
     "Enqueued",
+    "HandedIn",
     "IdempotencyConflict",
     "Leave",
     "MessageStatus",
@@ -57,6 +59,7 @@ __all__ = [
     "discard",
     "due_stores",
     "enqueue",
+    "enqueue_many",
     "find_replay",
     "finish",
     "give_back",
@@ -96,6 +99,15 @@ class Enqueued:
     status: MessageStatus
     hold_reason: HoldReason | None = None
     replayed: bool = False
+
+
+@dataclass(frozen=True)
+class HandedIn:
+    """One message of several, with the Idempotency-Key it came under and the fingerprint of what it said."""
+
+    new: NewMessage
+    idempotency_key: str | None = None
+    idempotency_hash: str | None = None
 
 
 # Coming in --------------------------------------------------------------------------------------------------------
@@ -155,6 +167,38 @@ def enqueue(
     outbox_content.add(message_id, uid, plain, equipment=equipment)
     db.session.execute(insert(recipients), _recipient_rows(message_id, new))
     return Enqueued(uid, status, reason)
+
+
+def enqueue_many(
+    store_id: int,
+    handed_in: Sequence[HandedIn],
+    *,
+    equipment: Equipment,
+    api_key_id: int | None = None,
+    source: str = "api",
+) -> list[Enqueued | IdempotencyConflict]:
+    """Add several messages to the current transaction; what became of each, in their order. The caller commits.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: one of the keys is being used at this very moment by somebody else.
+    """
+    results: list[Enqueued | IdempotencyConflict] = []
+    for one in handed_in:
+        try:
+            results.append(
+                enqueue(
+                    store_id,
+                    one.new,
+                    equipment=equipment,
+                    api_key_id=api_key_id,
+                    source=source,
+                    idempotency_key=one.idempotency_key,
+                    idempotency_hash=one.idempotency_hash,
+                )
+            )
+        except IdempotencyConflict as conflict:
+            results.append(conflict)
+    return results
 
 
 def find_replay(store_id: int, key: str, body_hash: str) -> Enqueued | None:

@@ -22,6 +22,11 @@ HOST_WORDS = "Enter the server’s name, like smtp.office365.com"
 
 # Characters that make a text read differently from what it is; marks that only set a direction (LRM, RLM) may stay.
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# What `hidden_character` finds, for the inside of a character class; and halves of characters, which JSON Schema's
+# patterns cannot name and well-formed JSON does not hold.
+HIDDEN = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+SURROGATES = r"\ud800-\udfff"
+_HIDDEN = re.compile(f"[{HIDDEN}{SURROGATES}]")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 # A last label of digits is an IPv4 address to some readers and a name to others.
@@ -41,17 +46,17 @@ def hidden_character(text: str) -> str | None:
 
     Source: security.md 21.
     """
-    for position, character in enumerate(text, start=1):
-        category = unicodedata.category(character)
-        if category in ("Zl", "Zp") or character in "\r\n":
-            return f"Use one line: take out the line break at position {position}"
-        if category == "Cc":
-            return f"Take out the control character at position {position}"
-        if category == "Cs":
-            return f"Take out the broken character at position {position}"
-        if character in _BIDI:
-            return f"Take out the text direction character at position {position}"
-    return None
+    found = _HIDDEN.search(text)
+    if found is None:
+        return None
+    character, position = found[0], found.start() + 1
+    if character in "\r\n\u2028\u2029":
+        return f"Use one line: take out the line break at position {position}"
+    if character in _BIDI:
+        return f"Take out the text direction character at position {position}"
+    if unicodedata.category(character) == "Cs":
+        return f"Take out the broken character at position {position}"
+    return f"Take out the control character at position {position}"
 
 
 def parse_port(text: str) -> int:

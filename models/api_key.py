@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from datetime import datetime
 
 from sqlalchemy import ForeignKey, String
@@ -13,6 +14,11 @@ from models.types import Instant, utcnow
 KEY_NAME_MAX = 80
 
 
+class Scope(enum.StrEnum):
+    SEND = "send"  # hand in mail, and cancel it while it has not gone
+    READ = "read"  # see what became of it
+
+
 class APIKey(Model):
     __tablename__ = "api_keys"
 
@@ -21,7 +27,7 @@ class APIKey(Model):
     name: Mapped[str] = mapped_column(String(KEY_NAME_MAX))
     prefix: Mapped[str] = mapped_column(String(16))  # shown, so that people can tell keys apart
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)  # SHA-256 of 256 random bits
-    scopes: Mapped[str] = mapped_column(String(80), default="send read")
+    scopes: Mapped[str] = mapped_column(String(80), default="send read")  # Scope values, one blank between two
     created_at: Mapped[datetime] = mapped_column(Instant, default=utcnow)
     created_by: Mapped[str] = mapped_column(String(320), default="")
     last_used_at: Mapped[datetime | None] = mapped_column(Instant)

@@ -10,6 +10,7 @@ from extensions import db
 from mail import api_keys
 from models import Store
 from models.access import Permission
+from models.api_key import Scope
 
 bp = Blueprint("api_keys", __name__)
 
@@ -26,13 +27,14 @@ def create(store: Store) -> Response:
     form = NewKeyForm()
     if not form.validate_on_submit():
         return _page(store, form, 422)
-    row, key = api_keys.create(store, form.name.data, actor=actor())
+    row, key = api_keys.create(store, form.name.data, actor=actor(), scopes=form.scopes)
     db.session.commit()
     # Not a 303: the key exists in this answer only, which nobody may store.
     return respond(
         "api_keys/created.html",
         store=store,
         row=row,
+        may_send=Scope.SEND in form.scopes,
         key=key.reveal(),
         messages_url=equipment().public_url + url_for("api.send"),
     )

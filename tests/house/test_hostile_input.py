@@ -371,7 +371,7 @@ def test_a_refusal_names_a_hundred_faults_at_most(client: Browser, key: str) -> 
 )
 def test_any_authorization_is_answered(client: Browser, key: str, authorization: str) -> None:
     headers = {"Authorization": authorization}
-    assert client.get("/api/v1/messages/x", headers=headers).status_code == 401
+    assert client.get(f"/api/v1/messages/{'0' * 32}", headers=headers).status_code == 401
 
 
 def test_a_message_with_an_impossible_id_is_not_found(client: Browser, key: str) -> None:

@@ -1,0 +1,204 @@
+"""The calls of the API: 202 after the commit, problem details (RFC 9457) for everything else.
+
+Hand in one message or many, see one or a list, cancel one while it has not gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from flask import Blueprint, Response
+from flask.blueprints import BlueprintSetupState
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from blueprints.api import answers, bodies, gate, reference
+from blueprints.api.gate import NOT_READ, NOT_STORED, database_away, with_key
+from blueprints.problems import problem
+from blueprints.web import equipment, public
+from extensions import csrf, db
+from mail import audit, intake, outbox
+from mail.api_keys import KeyHolder
+from mail.api_rates import RequestRates
+from mail.outbox import Enqueued, HandedIn
+from models import Message, Store
+from models.api_key import Scope
+from models.outbox import MessageStatus
+
+bp = Blueprint("api", __name__, url_prefix="/api/v1")
+csrf.exempt(bp)
+bp.after_request(gate.tell_rates)
+
+# As long as a message's name is: "batch" is none.
+_UID = "<string(length=32):uid>"
+# Two requests with the same Idempotency-Key at once: the slower one finds the other's message the second time.
+_TRIES = 3
+
+
+@bp.record_once
+def _set_up(state: BlueprintSetupState) -> None:
+    state.app.extensions[gate.RATES] = RequestRates(state.app.config.get("API_REQUESTS_PER_MINUTE", 12_000))
+
+
+# Handing in
+
+
+@bp.post("/messages")
+@with_key(Scope.SEND)
+def send(holder: KeyHolder) -> Response:
+    key = bodies.read_idempotency_key()
+    document = bodies.read_object()
+    try:
+        new = intake.read_message(document)
+    except intake.Rejected as error:
+        return bodies.refusal(error)
+    one = HandedIn(new, key, bodies.fingerprint(document) if key else None)
+    del document
+    found = _store(lambda: [_enqueue(holder, one)])
+    if isinstance(found, Response):
+        return found
+    return answers.accepted(found[0]) if found[0] else problem(422, detail=answers.KEY_USED)
+
+
+@bp.post("/messages/batch")
+@with_key(Scope.SEND)
+def send_batch(holder: KeyHolder) -> Response:
+    key = bodies.read_idempotency_key()
+    document = bodies.read_object()
+    try:
+        read = intake.read_batch(document)
+    except intake.Rejected as error:
+        return bodies.refusal(error)
+    good = [
+        HandedIn(
+            new,
+            bodies.key_of_item(key, position) if key else None,
+            bodies.fingerprint(document["messages"][position]) if key else None,
+        )
+        for position, new in enumerate(read)
+        if isinstance(new, outbox.NewMessage)
+    ]
+    found = _store(lambda: _enqueue_all(holder, good)) if good else []
+    if isinstance(found, Response):
+        return found
+    stored = iter(found)
+    return answers.batch([one if isinstance(one, intake.Rejected) else next(stored) for one in read])
+
+
+def _enqueue(holder: KeyHolder, one: HandedIn) -> Enqueued | None:
+    """What became of the message; None when its Idempotency-Key was used for another one."""
+    try:
+        return outbox.enqueue(
+            holder.store_id,
+            one.new,
+            equipment=equipment(),
+            api_key_id=holder.key_id,
+            idempotency_key=one.idempotency_key,
+            idempotency_hash=one.idempotency_hash,
+        )
+    except outbox.IdempotencyConflict:
+        return None
+
+
+def _enqueue_all(holder: KeyHolder, many: Sequence[HandedIn]) -> list[Enqueued | None]:
+    found = outbox.enqueue_many(holder.store_id, many, equipment=equipment(), api_key_id=holder.key_id)
+    return [one if isinstance(one, Enqueued) else None for one in found]
+
+
+def _store(write: Callable[[], list[Enqueued | None]]) -> list[Enqueued | None] | Response:
+    """Write messages down for good in one commit, and only then return what became of each; or why not."""
+    for _ in range(_TRIES):
+        try:
+            found = write()
+            db.session.commit()
+        except IntegrityError:
+            db.session.rollback()  # somebody else was faster with the same key
+        except DBAPIError:
+            db.session.rollback()
+            return database_away(NOT_STORED)
+        else:
+            return found
+    response = problem(409, detail="A request with this Idempotency-Key is being worked on.")
+    response.headers["Retry-After"] = "1"
+    return response
+
+
+# Looking back
+
+
+@bp.get("/messages")
+@with_key(Scope.READ)
+def index(holder: KeyHolder) -> Response:
+    question = bodies.read_question()
+    query = answers.messages_of(holder.store_id).order_by(Message.id.desc()).limit(question.limit + 1)
+    if question.status is not None:
+        query = query.where(Message.status == question.status)
+    if question.older_than is not None:
+        query = query.where(Message.id < question.older_than)
+    try:
+        found = list(db.session.scalars(query))
+    except DBAPIError:
+        db.session.rollback()
+        return database_away(NOT_READ)
+    shown = found[: question.limit]
+    return answers.as_json(
+        {
+            "messages": [answers.describe(message) for message in shown],
+            "next_cursor": bodies.cursor_behind(shown[-1].id) if len(found) > len(shown) else None,
+        }
+    )
+
+
+@bp.get(f"/messages/{_UID}")
+@with_key(Scope.READ)
+def show(uid: str, holder: KeyHolder) -> Response:
+    try:
+        message = _load(holder, uid)
+    except DBAPIError:
+        db.session.rollback()
+        return database_away(NOT_READ)
+    return answers.as_json(answers.describe(message)) if message else _no_such_message()
+
+
+@bp.post(f"/messages/{_UID}/cancel")
+@with_key(Scope.SEND)
+def cancel(uid: str, holder: KeyHolder) -> Response:
+    """Cancelling what is cancelled already changes nothing and says so again."""
+    try:
+        if outbox.cancel(holder.store_id, uid):
+            audit.record(holder.actor, "message_cancelled", db.session.get(Store, holder.store_id), detail=uid)
+        message = _load(holder, uid)
+        found = answers.describe(message) if message else None
+        db.session.commit()
+    except DBAPIError:
+        db.session.rollback()
+        return database_away("Nothing was cancelled; ask again.")
+    if found is None:
+        return _no_such_message()
+    if found["status"] != MessageStatus.CANCELLED:
+        detail = "Too late: the message has gone or is on its way."
+        return problem(409, detail=detail, message_status=found["status"])
+    return answers.as_json(found)
+
+
+def _load(holder: KeyHolder, uid: str) -> Message | None:
+    message: Message | None = db.session.scalar(answers.messages_of(holder.store_id).where(Message.uid == uid))
+    return message
+
+
+def _no_such_message() -> Response:
+    return problem(404, detail="There is no such message in this store.")
+
+
+# What the API is
+
+
+@bp.get("/openapi.json")
+@public("what programs read before they have a key")
+def openapi() -> Response:
+    return reference.document()
+
+
+@bp.get("/docs")
+@public("what people read before they have a key")
+def docs() -> Response:
+    return reference.page()
