@@ -59,7 +59,8 @@ lanes = cast(Table, Lane.__table__)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run came to. `doubles` are copies beyond the first, `retried` attempts beyond the first."""
+    """What a run came to. `doubles` are copies beyond the first, `retried` attempts beyond the first, `at_risk`
+    the messages that were in flight at the kills."""
 
     messages: int
     sent: int
@@ -67,6 +68,7 @@ class Verdict:
     marked: int
     parked: int
     kills: int
+    at_risk: int
     retried: int
 
 
@@ -131,6 +133,8 @@ class Site:
         self.threads, self.window, self.lease_s = threads, window, lease_s
         self.workers: list[Worker] = []
         self.kills = 0
+        # Messages that killed workers may have had beyond their mark, by the connections they had
+        self.at_risk = 0
         self._keyring = keyring
         self._started = 0
         self._accepted: list[str] = []
@@ -286,6 +290,8 @@ class Site:
 
     def kill(self, worker: Worker) -> None:
         """End this worker in the middle of whatever it does."""
+        os.kill(worker.pid, signal.SIGSTOP)  # so that the count is that of the moment
+        self.at_risk += sockets.connections_to(worker.pid, self.sinks.ports) * self.window
         os.kill(worker.pid, signal.SIGKILL)
         worker.process.wait()
         self.workers.remove(worker)
@@ -318,11 +324,11 @@ class Site:
 
         return self.wait(is_through, "all mail is through", within_s)
 
-    def judge(self, *, in_flight: int | None = None, may_park: bool = False) -> Verdict:
+    def judge(self, *, uncertain: int = 0, may_park: bool = False) -> Verdict:
         """Hold the outbox against the ledger: nothing lost, nothing doubled unmarked, nothing left half done.
 
         Args:
-            in_flight: how many messages one worker may have had beyond their mark; threads times window by default.
+            uncertain: how many messages may have gone twice for another reason than a kill.
             may_park: whether messages may have been parked because too many workers died with them.
         """
         copies: dict[str, list[Copy]] = {}
@@ -331,8 +337,8 @@ class Site:
         fates = self.fates()
         self._judge_loss(fates, copies, may_park=may_park)
         doubles = _judge_doubles(fates, copies)
-        allowed = self.kills * (self.threads * self.window if in_flight is None else in_flight)
-        assert doubles <= allowed, f"{doubles} doubles, but {self.kills} kills allow {allowed} at most"
+        allowed = self.at_risk + uncertain
+        assert doubles <= allowed, f"{doubles} doubles; {self.kills} kills and what else happened allow {allowed}"
         return Verdict(
             messages=len(fates),
             sent=sum(fate.status is MessageStatus.SENT for fate in fates),
@@ -340,6 +346,7 @@ class Site:
             marked=sum(fate.maybe_sent_twice for fate in fates),
             parked=sum(fate.hold_reason is HoldReason.POISON for fate in fates),
             kills=self.kills,
+            at_risk=self.at_risk,
             retried=_begun_attempts() - len(fates),
         )
 
