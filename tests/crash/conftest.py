@@ -16,7 +16,7 @@ from security.vault import Keyring
 from tests.crash.figures import Figures
 from tests.crash.harness import Site
 from tests.crash.sinks import Sinks
-from tests.fakes.certs import ServerCert, make_ca, make_server_cert
+from tests.fakes.certs import CA, ServerCert, make_ca, make_server_cert
 from tests.fakes.installation import BIN, ROOT
 from tests.fakes.postgres import Postgres
 from tests.fakes.redis import Redis
@@ -74,8 +74,13 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
 
 
 @pytest.fixture(scope="session")
-def cert(tmp_path_factory: pytest.TempPathFactory) -> ServerCert:
-    return make_server_cert(make_ca(tmp_path_factory.mktemp("ca")))
+def ca(tmp_path_factory: pytest.TempPathFactory) -> CA:
+    return make_ca(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="session")
+def cert(ca: CA) -> ServerCert:
+    return make_server_cert(ca)
 
 
 @pytest.fixture
