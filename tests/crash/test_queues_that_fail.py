@@ -1,4 +1,4 @@
-"""The queue of nudges is emptied, stopped, started again. Mail never depends on it. Source: performance.md 1, 6 (12)."""
+"""The queue of nudges is emptied, stopped, started again: mail never depends on it. Source: performance.md 1, 6."""
 
 from __future__ import annotations
 

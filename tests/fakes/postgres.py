@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.fakes import tools
@@ -18,10 +19,13 @@ from tests.fakes import tools
 class Postgres:
     """Start it once a test session; `new_database()` gives each test an empty one.
 
-    `also_on` is an address beside loopback where it listens, for workers in networks of their own.
+    `also_on` is an address beside loopback where it listens, for workers in networks of their own; `more` are variables
+    of its environment.
     """
 
-    def __init__(self, *, also_on: str = "") -> None:
+    def __init__(self, *, also_on: str = "", more: Mapping[str, str] | None = None) -> None:
+        # Given after the change of user: what changes a program's libraries must not meet setpriv.
+        self._setting = ["env", *(f"{name}={value}" for name, value in (more or {}).items())]
         folder = tools.postgres_bin()
         assert folder is not None
         self._bin = folder
@@ -53,7 +57,7 @@ class Postgres:
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         place = ["-D", str(self._directory / "data"), "-p", str(self.port), "-k", str(self._directory)]
         self._process = subprocess.Popen(
-            self._as_user(str(self._bin / "postgres"), *place, *options),
+            self._as_user(*self._setting, str(self._bin / "postgres"), *place, *options),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
