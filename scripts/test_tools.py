@@ -1,4 +1,4 @@
-"""What the tests need beside Python packages: Chromium, PostgreSQL, Redis and Postfix. Installs what it can.
+"""What the tests need beside Python packages: Chromium, PostgreSQL, Redis, Postfix, libfaketime. Installs what it can.
 
 As root on Debian or Ubuntu from the system's packages; elsewhere Chromium by Playwright. What stays missing is said
 loudly; in CI everything must be there.
@@ -16,7 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.fakes import tools
 
-PACKAGES = {"Chromium": "chromium", "PostgreSQL": "postgresql", "Redis": "redis-server", "Postfix": "postfix"}
+PACKAGES = {
+    "Chromium": "chromium",
+    "PostgreSQL": "postgresql",
+    "Redis": "redis-server",
+    "Postfix": "postfix",
+    "libfaketime": "libfaketime",
+}
 # Answers to what packages ask while they are installed. Postfix is not to become this machine's mail server.
 PRESEED = "postfix postfix/main_mailer_type select No configuration\n"
 
@@ -27,6 +33,7 @@ def missing() -> list[str]:
         "PostgreSQL": tools.postgres_bin(),
         "Redis": shutil.which("redis-server"),
         "Postfix": tools.postfix(),
+        "libfaketime": tools.faketime(),
     }
     return [name for name, path in found.items() if path is None]
 

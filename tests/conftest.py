@@ -50,6 +50,7 @@ def settings_for(database_url: str, **more: Any) -> dict[str, Any]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", default="", help="a folder for a picture of every page")
+    parser.addoption("--soak", action="store_true", help="tests/crash: the long runs instead of the short ones")
 
 
 _JOURNEYS = Path(__file__).parent / "journeys"

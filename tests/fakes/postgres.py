@@ -5,19 +5,27 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.fakes import tools
 
 
 class Postgres:
-    """Start it once a test session; `new_database()` gives each test an empty one."""
+    """Start it once a test session; `new_database()` gives each test an empty one.
 
-    def __init__(self) -> None:
+    `also_on` is an address beside loopback where it listens, for workers in networks of their own; `more` are variables
+    of its environment.
+    """
+
+    def __init__(self, *, also_on: str = "", more: Mapping[str, str] | None = None) -> None:
+        # Given after the change of user: what changes a program's libraries must not meet setpriv.
+        self._setting = ["env", *(f"{name}={value}" for name, value in (more or {}).items())]
         folder = tools.postgres_bin()
         assert folder is not None
         self._bin = folder
@@ -32,26 +40,33 @@ class Postgres:
             shutil.chown(self._directory, "postgres")
         data = self._directory / "data"
         self._run("initdb", "-D", str(data), "-U", "storepost", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        if also_on:
+            with (data / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet trust\n")
+        self._addresses = ",".join(filter(None, ("127.0.0.1", also_on)))
+        self.start()
+
+    def start(self) -> None:
+        """Start the server and wait until it answers; what was committed before is there again."""
+        settings = {
+            "listen_addresses": self._addresses,
+            "fsync": "off",
+            "shared_buffers": "64MB",
+            "max_connections": "200",
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        place = ["-D", str(self._directory / "data"), "-p", str(self.port), "-k", str(self._directory)]
         self._process = subprocess.Popen(
-            self._as_user(
-                str(self._bin / "postgres"),
-                "-D",
-                str(data),
-                "-p",
-                str(self.port),
-                "-k",
-                str(self._directory),
-                "-c",
-                "listen_addresses=127.0.0.1",
-                "-c",
-                "fsync=off",
-                "-c",
-                "shared_buffers=64MB",
-            ),
+            self._as_user(*self._setting, str(self._bin / "postgres"), *place, *options),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         self._wait()
+
+    def crash(self) -> None:
+        """End it at once, as a power cut would for its clients: no farewell, recovery at the next start."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(10)
 
     def _as_user(self, *command: str) -> list[str]:
         return (
@@ -78,11 +93,12 @@ class Postgres:
             time.sleep(0.1)
         raise RuntimeError("PostgreSQL did not start")
 
-    def new_database(self) -> str:
-        """The URL of a fresh, empty database."""
+    def new_database(self, *, like: str = "") -> str:
+        """The URL of a fresh database: empty, or with the tables and rows of the one at the URL `like`."""
         self._count += 1
         name = f"test_{os.getpid()}_{self._count}"
-        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "storepost", name)
+        template = ["-T", like.rpartition("/")[2]] if like else []
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "storepost", *template, name)
         return f"postgresql+psycopg://storepost@127.0.0.1:{self.port}/{name}"
 
     def stop(self) -> None:

@@ -35,6 +35,11 @@ def postgres_bin() -> Path | None:
     return None
 
 
+def faketime() -> Path | None:
+    """The library that gives a process another clock (libfaketime), in its form for programs with threads."""
+    return next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+
+
 def postfix() -> str | None:
     """The postfix command, where there is one that we may use: its master starts as root and works as its own user."""
     try:

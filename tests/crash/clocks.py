@@ -1,0 +1,43 @@
+"""A clock that several processes share and that a test can put forward and back, by libfaketime."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import tools
+
+
+class SharedClock:
+    """`environment` gives it to a process; the file lies where PostgreSQL's own user can read it."""
+
+    def __init__(self) -> None:
+        library = tools.faketime()
+        if library is None:
+            assert not os.environ.get("CI"), "libfaketime must be there in CI"
+            pytest.skip("libfaketime is not installed")
+        self._directory = tempfile.TemporaryDirectory(prefix="storepost-clock-")
+        Path(self._directory.name).chmod(0o755)
+        self._file = Path(self._directory.name) / "clock"
+        self.put(timedelta())
+        self.environment = {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DISABLE_SHM": "1",
+            # Timeouts and intervals run by the monotonic clock, which no correction of the time of day touches.
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def put(self, shift: timedelta) -> None:
+        """Let everybody's time of day be this far from the true one, from now on."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{shift.total_seconds():+.0f}\n")
+        new.replace(self._file)
+
+    def close(self) -> None:
+        self._directory.cleanup()
