@@ -9,7 +9,7 @@ from sqlalchemy.orm import joinedload, selectinload
 from blueprints.messages import listing, words
 from blueprints.messages.forms import HeldForm
 from blueprints.messages.listing import FILTERS, Filters
-from blueprints.web import actor, for_store, go_on, respond
+from blueprints.web import actor, equipment, for_store, go_on, respond
 from extensions import db
 from mail import audit, outbox
 from models import EmailSettings, Message, Store
@@ -70,7 +70,7 @@ def release(store: Store) -> Response:
     reason = _posted_reason()
     if reason is HoldReason.EMAILS_OFF and store.email_settings.emails_off:
         return _back(store, "Emails are still turned off for this store. Turn them on first.", "warning")
-    count = outbox.release(store.id, reason)
+    count = outbox.release(store.id, reason, equipment=equipment())
     audit.record(actor(), "messages_released", store, detail=f"{count} held: {reason.value}")
     db.session.commit()
     return _back(store, f"{_messages(count)} on the way, oldest first.")
@@ -92,7 +92,7 @@ def release_one(store: Store, uid: str) -> Response:
     message = _load_message(store, uid)
     if message.hold_reason is HoldReason.EMAILS_OFF and store.email_settings.emails_off:
         return _back(store, "Emails are still turned off for this store. Turn them on first.", "warning", uid)
-    count = outbox.release(store.id, message.hold_reason, uid=uid) if message.hold_reason else 0
+    count = outbox.release(store.id, message.hold_reason, uid=uid, equipment=equipment()) if message.hold_reason else 0
     if count:
         audit.record(actor(), "message_released", store, detail=uid)
     db.session.commit()
