@@ -36,6 +36,7 @@ from mail.outbox_work import (
     renew,
 )
 from mail.outcomes import Outcome
+from mail.resending import resend
 from mail.terms import CONTENT_UNREADABLE, MENDABLE, is_held_for_the_store
 from models import clock
 from models.outbox import HoldReason, MessageStatus
@@ -70,6 +71,7 @@ __all__ = [
     "release",
     "release_mended",
     "renew",
+    "resend",
     "sweep",
 ]
 
