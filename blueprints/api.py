@@ -6,7 +6,6 @@ No cookies and no sessions here: the Bearer key of a store is the only proof, so
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import re
 from typing import Any
@@ -16,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import selectinload
 
-from blueprints import strict_json
+from blueprints import streamed_json, strict_json
 from blueprints.problems import problem
 from blueprints.web import View, equipment
 from extensions import csrf, db
@@ -72,18 +71,19 @@ def send(holder: KeyHolder) -> Response:
     if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
         return problem(400, detail="An Idempotency-Key has 1 to 255 visible ASCII characters.")
     try:
-        document = strict_json.parse_object(request.get_data(cache=False))
+        document = streamed_json.read_object(request.stream)
     except strict_json.BadJSON as error:
         return problem(400, detail=str(error))
+    body_hash = intake.fingerprint(document) if idempotency_key else None
     try:
         new = intake.read_message(document)
     except intake.Rejected as error:
         errors = [{"field": one.field, "message": one.message} for one in error.errors]
         return problem(422, title="The message cannot be accepted as it is", errors=errors)
-    return _store(holder, new, idempotency_key, _fingerprint(document))
+    return _store(holder, new, idempotency_key, body_hash)
 
 
-def _store(holder: KeyHolder, new: intake.NewMessage, key: str | None, body_hash: str) -> Response:
+def _store(holder: KeyHolder, new: intake.NewMessage, key: str | None, body_hash: str | None) -> Response:
     """Write the message down for good, then say so."""
     try:
         accepted = outbox.enqueue(
@@ -92,7 +92,7 @@ def _store(holder: KeyHolder, new: intake.NewMessage, key: str | None, body_hash
             equipment=equipment(),
             api_key_id=holder.key_id,
             idempotency_key=key,
-            idempotency_hash=body_hash if key else None,
+            idempotency_hash=body_hash,
         )
         api_keys.touch(holder)
         db.session.commit()
@@ -108,10 +108,10 @@ def _store(holder: KeyHolder, new: intake.NewMessage, key: str | None, body_hash
     return _accepted(accepted)
 
 
-def _after_collision(holder: KeyHolder, key: str | None, body_hash: str) -> Response:
+def _after_collision(holder: KeyHolder, key: str | None, body_hash: str | None) -> Response:
     """Another request with the same key was faster: its message is ours, unless it is still being written."""
     try:
-        earlier = outbox.find_replay(holder.store_id, key, body_hash) if key else None
+        earlier = outbox.find_replay(holder.store_id, key, body_hash) if key and body_hash else None
     except outbox.IdempotencyConflict:
         return problem(422, detail="This Idempotency-Key was used before with another message.")
     finally:
@@ -195,12 +195,6 @@ def _as_json(message: Message) -> dict[str, Any]:
 
 def _instant(at: Any) -> str | None:
     return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _fingerprint(document: dict[str, Any]) -> str:
-    """The same for the same message, however its JSON was laid out."""
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
 def _database_away() -> Response:
