@@ -152,6 +152,17 @@ def _queue_url(environment: _Environment, database: str) -> str:
     raise ConfigError("STOREPOST_QUEUE_URL must start with redis:// or postgresql://; leave it out for a local file.")
 
 
+def _keeping(environment: _Environment) -> dict[str, object]:
+    """For how many days after its end what a message said is kept, and that there was one."""
+    content = environment.number("KEEP_CONTENT_DAYS", 7, 1, 3650)
+    metadata = environment.number("KEEP_METADATA_DAYS", max(90, content), 1, 3650)
+    if metadata < content:
+        raise ConfigError(
+            f"STOREPOST_KEEP_METADATA_DAYS must be at least STOREPOST_KEEP_CONTENT_DAYS ({content}), not {metadata}."
+        )
+    return {"KEEP_CONTENT_DAYS": content, "KEEP_METADATA_DAYS": metadata}
+
+
 def database_url(variables: Mapping[str, str] | None = None) -> str:
     """The database alone, for the one command that runs before there are keys."""
     return _database_url(_Environment(os.environ if variables is None else variables))
@@ -182,6 +193,7 @@ def load(variables: Mapping[str, str] | None = None) -> dict[str, object]:
         "SQLALCHEMY_DATABASE_URI": database,
         "QUEUE_URL": _queue_url(environment, database),
         "LEASE_S": environment.number("LEASE_S", 90, 2, 3600),
+        **_keeping(environment),
         "KEYRING": keyring,
         "DEBUG": debug,
         "TRUSTED_HOSTS": [host, *environment.words("TRUSTED_HOSTS")],

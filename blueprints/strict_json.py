@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 DEPTH_MAX = 8
+
+EachObject = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class BadJSON(Exception):
     """The text is not the JSON we take; the message says why, without quoting it."""
 
 
-def parse_object(raw: bytes) -> dict[str, Any]:
+def parse_object(raw: bytes | bytearray, *, each_object: EachObject | None = None) -> dict[str, Any]:
     """Return the object that the bytes describe.
+
+    Args:
+        each_object: gets every object and returns what stands for it, innermost first.
 
     Raises:
         BadJSON: one sentence for the caller's developer.
@@ -23,10 +29,9 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise BadJSON("The body is not valid UTF-8.") from None
+    hook = _object if each_object is None else lambda pairs: each_object(_object(pairs))
     try:
-        document = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite_float
-        )
+        document = json.loads(text, object_pairs_hook=hook, parse_constant=_refuse_constant, parse_float=_finite_float)
     except RecursionError:
         raise BadJSON("The body is nested too deeply.") from None
     except ValueError:

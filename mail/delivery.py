@@ -20,7 +20,7 @@ from mail.compose import Draft, Sender
 from mail.equipment import Equipment
 from mail.errors import MailError, Stage, Withdrawn
 from mail.outbox import CONTENT_UNREADABLE, ClaimedMessage
-from mail.outbox_content import Content
+from mail.outbox_content import Content, Pair
 from mail.outbox_finish import Leave
 from mail.outbox_recipients import RecipientRow
 from mail.outcomes import Outcome, Waiting
@@ -264,7 +264,7 @@ class _Run:
         sender = Sender(claimed.sender_name, claimed.sender_address) if goes_as_before else route.sender
         extra_headers = content.sent_headers if goes_as_before else tuple(route.headers)
         try:
-            composed = compose.compose(_draft_of(claimed, content), sender, extra_headers=extra_headers)
+            composed = _composed(claimed, content, sender, extra_headers)
         except MailError as error:
             return outcomes.of_error(error, waiting, attempts=claimed.attempts, somebody_has_it=somebody_has_it)
         if extra_headers != content.sent_headers:
@@ -288,6 +288,14 @@ class _Run:
             return
         with writing(), db.engine.begin() as connection:
             connection.execute(update(Connection).where(Connection.id == connection_id).values(values))
+
+
+def _composed(claimed: ClaimedMessage, content: Content, sender: Sender, extra_headers: tuple[Pair, ...]) -> bytes:
+    if content.relayed is None:
+        return compose.compose(_draft_of(claimed, content), sender, extra_headers=extra_headers)
+    return compose.compose_relayed(
+        content.relayed, sender, message_id=claimed.message_id, date=claimed.date, extra_headers=extra_headers
+    )
 
 
 def _draft_of(claimed: ClaimedMessage, content: Content) -> Draft:

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from huey.api import Huey, PostgresHuey, RedisHuey, SqliteHuey
-from sqlalchemy import bindparam, event, insert, update
+from sqlalchemy import Connection, bindparam, event, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from extensions import db
-from models.database import writing
+from models.database import reading, writing
 from models.worker import StoreNudge
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,9 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 1.0
 LEFT_ALONE_S = 5.0
 QUEUE_NAME = "storepost"
-_STORES = "storepost_nudged_stores"
+_STORES, _COMMITTED = "storepost_nudged_stores", "storepost_stores_to_nudge"
 
+_is_up = select(StoreNudge.is_pending).where(StoreNudge.store_id == bindparam("store"))
 _raise_flag = (
     update(StoreNudge)
     .where(StoreNudge.store_id == bindparam("store"), StoreNudge.is_pending.is_(False))
@@ -109,10 +110,14 @@ class HueyNudges:
     def _raise(self, store_id: int) -> bool:
         """Raise the store's flag in a transaction of its own; False when it was up already.
 
-        After the commit of the mail: whoever lowers it looks for mail afterwards, and then sees ours.
+        After the commit of the mail: whoever lowers it looks for mail afterwards, and then sees ours. Looked at before
+        it is written: while mail streams in it is up, and a look waits for nobody.
         """
         if store_id not in self._known:
             self._add_row(store_id)
+        with reading(), _at_once() as connection:
+            if connection.scalar(_is_up, {"store": store_id}):
+                return False
         with writing(), db.engine.begin() as connection:
             return connection.execute(_raise_flag, {"store": store_id}).rowcount == 1
 
@@ -124,6 +129,14 @@ class HueyNudges:
             pass  # it is there, or the store is gone and has no mail
         with self._lock:
             self._known.add(store_id)
+
+
+def _at_once() -> Connection:
+    """A connection for one statement: on PostgreSQL without the round trips of a transaction around it."""
+    connection = db.engine.connect()
+    if connection.dialect.name == "postgresql":
+        return connection.execution_options(isolation_level="AUTOCOMMIT")
+    return connection
 
 
 def lower_flag(store_id: int) -> None:
@@ -139,15 +152,18 @@ def after_commit(store_id: int, nudges: Nudges) -> None:
 
 
 @event.listens_for(Session, "after_commit")
-def _send(session: Session) -> None:
-    for store_id, nudges in session.info.pop(_STORES, {}).items():
-        nudges.send(store_id)
+def _note(session: Session) -> None:
+    if session.get_nested_transaction() is None:  # the end of a savepoint commits nothing
+        session.info[_COMMITTED] = session.info.pop(_STORES, {})
 
 
-@event.listens_for(Session, "after_soft_rollback")
-def _forget(session: Session, previous: Any) -> None:
-    if session.get_transaction() is None:
+@event.listens_for(Session, "after_transaction_end")
+def _send(session: Session, transaction: SessionTransaction) -> None:
+    """Tell of what was committed, now that the session has given its connection back: nobody holds two."""
+    if transaction.parent is None:
         session.info.pop(_STORES, None)
+        for store_id, nudges in session.info.pop(_COMMITTED, {}).items():
+            nudges.send(store_id)
 
 
 def open_queue(url: str) -> Huey:

@@ -1,35 +1,49 @@
 """What a message says: as handed in, as sealed JSON in a row of its own, and opened again for an attempt.
 
-Sealed for the message's uid, so that a content moved to another message does not open. Nothing here commits but
-`keep_sent_headers`.
+Sealed for the message's uid, so that a content moved to another message does not open. Attachments, and the body of a
+message from the relay, lie beside it in pieces (`mail/outbox_blobs.py`), which the JSON names. Reading here has
+short transactions of its own.
 """
 
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Table, exists, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, exists, select, update
 
 from extensions import db
+from mail import outbox_blobs
 from mail.compose import Attachment
 from mail.equipment import Equipment
+from mail.outbox_blobs import StoredFile
 from mail.outbox_work import ClaimedMessage, messages
+from mail.relayed import Relayed
+from models.database import reading, writing
 from models.outbox import MessageContent, Priority
-from security.vault import Place
+from security.vault import Place, Unreadable
 
 Pair = tuple[str, str]
 
 contents = cast(Table, MessageContent.__table__)
 
+_contents_of = select(contents.c.message_id, contents.c.sealed).where(
+    contents.c.message_id.in_(bindparam("messages", expanding=True))
+)
+
 
 @dataclass(frozen=True)
 class NewMessage:
-    """A message as handed in: checked, normalised, without duplicates inside a list."""
+    """A message as handed in: checked, normalised, without duplicates inside a list.
+
+    Attributes:
+        relayed: the message as another program composed it; then to, cc and bcc are the envelope, and bodies, headers
+            and attachments are its own.
+    """
 
     to: tuple[str, ...]
     cc: tuple[str, ...] = ()
@@ -43,11 +57,24 @@ class NewMessage:
     priority: Priority = Priority.NORMAL
     expires_in_s: int | None = None
     send_at: datetime | None = None
+    relayed: Relayed | None = None
+
+    @property
+    def files(self) -> tuple[bytes, ...]:
+        """What is stored in pieces, by number of the part."""
+        body = () if self.relayed is None else (self.relayed.body,)
+        return (*body, *(one.content for one in self.attachments))
 
 
 @dataclass(frozen=True)
 class Content:
-    """The sealed part of a message, opened. `sent_headers` are those that custom fields added on the last attempt."""
+    """The sealed part of a message, opened.
+
+    Attributes:
+        sent_headers: those that custom fields added on the last attempt.
+        stored: what still lies in the database, by number of the part; until `with_attachments` fetches it,
+            attachments and a relayed body are empty.
+    """
 
     to: tuple[str, ...]
     cc: tuple[str, ...]
@@ -57,43 +84,122 @@ class Content:
     headers: tuple[Pair, ...]
     attachments: tuple[Attachment, ...]
     sent_headers: tuple[Pair, ...] = ()
+    relayed: Relayed | None = None
+    stored: tuple[StoredFile, ...] = field(default=(), repr=False)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it is here."""
+        return not self.stored
 
 
-def as_json(new: NewMessage) -> str:
-    """Return the part of a message that is sealed; recipients and subject have columns of their own."""
-    return _dumps(
-        {
-            "to": new.to,
-            "cc": new.cc,
-            "reply_to": new.reply_to,
-            "text": new.text,
-            "html": new.html,
-            "headers": new.headers,
-            "attachments": [
-                {
-                    "filename": one.filename,
-                    "content_type": one.content_type,
-                    "content": b64encode(one.content).decode("ascii"),
-                }
-                for one in new.attachments
-            ],
-        }
-    )
+# In ---------------------------------------------------------------------------------------------------------------
 
 
-def add(message_id: int, uid: str, plain: str, *, equipment: Equipment) -> None:
-    """Add the sealed content of a message to the current transaction."""
-    sealed = equipment.vault.seal(plain, _place(uid))
-    db.session.execute(insert(contents).values(message_id=message_id, sealed=sealed))
+def as_json(new: NewMessage, stored: Sequence[StoredFile]) -> str:
+    """Return the part of a message that is sealed; recipients and subject have columns of their own.
+
+    Args:
+        stored: where each of `new.files` will be.
+    """
+    document: dict[str, Any] = {
+        "to": new.to,
+        "cc": new.cc,
+        "reply_to": new.reply_to,
+        "text": new.text,
+        "html": new.html,
+        "headers": new.headers,
+    }
+    if new.relayed is not None:
+        document["relayed"] = {**_header_of(new.relayed), **_whereabouts(stored[0])}
+    document["attachments"] = [
+        {"filename": one.filename, "content_type": one.content_type, **_whereabouts(where)}
+        for one, where in zip(new.attachments, stored[len(stored) - len(new.attachments) :], strict=True)
+    ]
+    return dumps(document)
+
+
+def seal(plain: str, uid: str, *, equipment: Equipment) -> str:
+    """Return the sealed part of the message of this uid."""
+    return equipment.vault.seal(plain, _place(uid))
+
+
+def _header_of(relayed: Relayed) -> dict[str, Any]:
+    header = {one.name: getattr(relayed, one.name) for one in fields(relayed) if one.name != "body"}
+    return {**header, "date": relayed.date.isoformat() if relayed.date else None}
+
+
+def _whereabouts(stored: StoredFile) -> dict[str, Any]:
+    return {"size": stored.size_bytes, "pieces": stored.pieces}
+
+
+# Out --------------------------------------------------------------------------------------------------------------
 
 
 def load(message: ClaimedMessage, *, equipment: Equipment) -> Content:
-    """Return what the message says, opened.
+    """Return what the message says, opened, attachments included.
 
     Raises:
-        security.vault.Unreadable: the key is missing, or the row was damaged.
+        security.vault.Unreadable: a key is missing, or a row was damaged or removed.
     """
-    found = _load_json(message, equipment)
+    found = load_all([message], equipment=equipment)[message.id]
+    if isinstance(found, Content):
+        found = with_attachments(message, found, equipment=equipment)
+    if isinstance(found, Unreadable):
+        raise found
+    return found
+
+
+def load_all(claimed: Sequence[ClaimedMessage], *, equipment: Equipment) -> dict[int, Content | Unreadable]:
+    """Return what each of these messages says, by message id, or why it does not open: one query for all of them.
+
+    What lies in pieces is left where it is; see `Content.is_complete`.
+    """
+    with reading(), db.engine.begin() as connection:
+        sealed = _sealed(connection, [one.id for one in claimed])
+    return {one.id: _opened(one.uid, sealed.get(one.id), equipment) for one in claimed}
+
+
+def with_attachments(message: ClaimedMessage, content: Content, *, equipment: Equipment) -> Content | Unreadable:
+    """Return the content with everything that lies in pieces, or why one of them does not open."""
+    if content.is_complete:
+        return content
+    try:
+        with reading(), db.engine.begin() as connection:
+            files = outbox_blobs.read(connection, message.id, content.stored, equipment=equipment)
+    except Unreadable as trouble:
+        return trouble
+    relayed = replace(content.relayed, body=files.pop(0)) if content.relayed is not None else None
+    attachments = tuple(replace(one, content=file) for one, file in zip(content.attachments, files, strict=True))
+    return replace(content, relayed=relayed, attachments=attachments, stored=())
+
+
+def _sealed(connection: Connection, message_ids: Sequence[int]) -> dict[int, str]:
+    return {row.message_id: row.sealed for row in connection.execute(_contents_of, {"messages": message_ids})}
+
+
+def _opened(uid: str, sealed: str | None, equipment: Equipment) -> Content | Unreadable:
+    try:
+        return content_from(open_json(uid, sealed, equipment=equipment))
+    except Unreadable as trouble:
+        return trouble
+
+
+def open_json(uid: str, sealed: str | None, *, equipment: Equipment) -> dict[str, Any]:
+    """Return the sealed part of the message of this uid as `as_json` wrote it.
+
+    Raises:
+        security.vault.Unreadable: it does not open, or there is none.
+    """
+    if sealed is None:
+        raise Unreadable(f"The value message_contents.sealed of row {uid} is missing.")
+    found: dict[str, Any] = json.loads(equipment.vault.open(sealed, _place(uid)))
+    return found
+
+
+def content_from(found: Mapping[str, Any]) -> Content:
+    """Return what the JSON says."""
+    relayed = found.get("relayed")
     return Content(
         to=tuple(found["to"]),
         cc=tuple(found["cc"]),
@@ -101,12 +207,48 @@ def load(message: ClaimedMessage, *, equipment: Equipment) -> Content:
         text=found["text"],
         html=found["html"],
         headers=_pairs(found["headers"]),
-        attachments=tuple(
-            Attachment(filename=one["filename"], content_type=one["content_type"], content=b64decode(one["content"]))
-            for one in found["attachments"]
-        ),
+        attachments=tuple(_attachment(one) for one in found["attachments"]),
         sent_headers=_pairs(found.get("sent_headers", [])),
+        relayed=None if relayed is None else _relayed(relayed),
+        stored=stored_in(found),
     )
+
+
+def stored_in(found: Mapping[str, Any]) -> tuple[StoredFile, ...]:
+    """Return what the JSON says of pieces, by number of the part."""
+    parts = [*([found["relayed"]] if found.get("relayed") else []), *found["attachments"]]
+    return tuple(StoredFile(one["size"], tuple(one["pieces"])) for one in parts if "pieces" in one)
+
+
+def with_stored(found: Mapping[str, Any], stored: Sequence[StoredFile]) -> dict[str, Any]:
+    """Return the JSON with these pieces in place of those that it names, and a relayed message without its identity.
+
+    It is for a copy, which has a Message-ID and a Date of its own.
+    """
+    places = iter(stored)
+    changed = dict(found)
+    if found.get("relayed"):
+        changed["relayed"] = {**found["relayed"], "message_id": "", "date": None, **_whereabouts(next(places))}
+    changed["attachments"] = [
+        {**one, **_whereabouts(next(places))} if "pieces" in one else one for one in found["attachments"]
+    ]
+    return changed
+
+
+def _attachment(found: Mapping[str, Any]) -> Attachment:
+    # Messages accepted by the first version have the file itself in the JSON.
+    content = b64decode(found["content"]) if "content" in found else b""
+    return Attachment(filename=found["filename"], content_type=found["content_type"], content=content)
+
+
+def _relayed(found: Mapping[str, Any]) -> Relayed:
+    header = {one.name: _tuples(found[one.name]) for one in fields(Relayed) if one.name in found}
+    date = found["date"]
+    return Relayed(**{**header, "date": datetime.fromisoformat(date) if date else None, "body": b""})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
 
 
 def keep_sent_headers(message: ClaimedMessage, headers: tuple[Pair, ...], *, equipment: Equipment) -> None:
@@ -115,20 +257,17 @@ def keep_sent_headers(message: ClaimedMessage, headers: tuple[Pair, ...], *, equ
     They are part of the bytes: a repetition after an uncertain end needs them although the custom fields may have
     changed since. Only stores that have such fields pay for this.
     """
-    found = {**_load_json(message, equipment), "sent_headers": headers}
-    sealed = equipment.vault.seal(_dumps(found), _place(message.uid))
+    c = contents.c
     mine = exists().where(messages.c.id == message.id, messages.c.lease == message.lease)
-    db.session.execute(update(contents).where(contents.c.message_id == message.id, mine).values(sealed=sealed))
-    db.session.commit()
+    with writing(), db.engine.begin() as connection:
+        sealed = _sealed(connection, [message.id]).get(message.id)
+        found = {**open_json(message.uid, sealed, equipment=equipment), "sent_headers": headers}
+        again = seal(dumps(found), message.uid, equipment=equipment)
+        connection.execute(update(contents).where(c.message_id == message.id, mine).values(sealed=again))
 
 
-def _load_json(message: ClaimedMessage, equipment: Equipment) -> dict[str, Any]:
-    sealed = db.session.execute(select(contents.c.sealed).where(contents.c.message_id == message.id)).scalar_one()
-    found: dict[str, Any] = json.loads(equipment.vault.open(sealed, _place(message.uid)))
-    return found
-
-
-def _dumps(plain: Mapping[str, Any]) -> str:
+def dumps(plain: Mapping[str, Any]) -> str:
+    """Return the JSON as it is sealed."""
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -138,20 +277,3 @@ def _pairs(found: list[list[str]]) -> tuple[Pair, ...]:
 
 def _place(uid: str) -> Place:
     return Place("message_contents", uid, "sealed")
-
-
-def load_all(claimed, *, equipment):  # STUB
-    from security.vault import Unreadable
-
-    found = {}
-    for one in claimed:
-        try:
-            found[one.id] = load(one, equipment=equipment)
-        except Unreadable as e:
-            found[one.id] = e
-    db.session.remove()
-    return found
-
-
-def with_attachments(message, content, *, equipment):  # STUB
-    return content

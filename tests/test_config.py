@@ -23,6 +23,19 @@ def test_it_takes_a_complete_environment() -> None:
     assert settings["IMPLICIT_TLS_PORTS"] == {465, 2465}
 
 
+def test_it_keeps_contents_for_a_week_and_the_rest_for_ninety_days() -> None:
+    settings = config.load(GOOD)
+    assert (settings["KEEP_CONTENT_DAYS"], settings["KEEP_METADATA_DAYS"]) == (7, 90)
+    longer = config.load({**GOOD, "STOREPOST_KEEP_CONTENT_DAYS": "365"})
+    assert (longer["KEEP_CONTENT_DAYS"], longer["KEEP_METADATA_DAYS"]) == (365, 365)
+
+
+def test_it_refuses_to_forget_a_message_before_its_content() -> None:
+    with pytest.raises(config.ConfigError) as refusal:
+        config.load({**GOOD, "STOREPOST_KEEP_CONTENT_DAYS": "30", "STOREPOST_KEEP_METADATA_DAYS": "14"})
+    assert "STOREPOST_KEEP_METADATA_DAYS" in str(refusal.value)
+
+
 @pytest.mark.parametrize("missing", sorted(GOOD))
 def test_it_refuses_to_start_without(missing: str) -> None:
     with pytest.raises(config.ConfigError) as refusal:
@@ -43,6 +56,8 @@ def test_it_refuses_to_start_without(missing: str) -> None:
         ("STOREPOST_PROXY_COUNT", "-1"),
         ("STOREPOST_PROXY_COUNT", "٣"),
         ("STOREPOST_IMPLICIT_TLS_PORTS", "465,smtps"),
+        ("STOREPOST_KEEP_CONTENT_DAYS", "0"),
+        ("STOREPOST_KEEP_METADATA_DAYS", "4000"),
         ("STOREPOST_DEBUG", "1"),
         ("STOREPOST_DEBUG", "perhaps"),
         ("STOREPOST_SECRET_KEY_FILE", "/nowhere/at/all"),

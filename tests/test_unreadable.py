@@ -223,7 +223,7 @@ def test_entering_the_credentials_again_sends_what_was_held(
     else:
         draft = smtp_draft(sandbox)
     email_settings.save(settings, draft, expected_version=settings.version, actor=ACTOR, equipment=equipment)
-    assert outbox.release_mended(acme) == 1
+    assert outbox.release_mended(acme, equipment=equipment) == 1
     db.session.commit()
     assert readable.unreadable(load(acme), equipment, method=_method(damaged)) == ()
     db.session.remove()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, abort, request
 
-from blueprints import strict_json
+from blueprints import streamed_json, strict_json
 from blueprints.problems import problem
 from mail.intake import Rejected
 from models.outbox import MessageStatus
@@ -22,7 +21,6 @@ CURSOR = r"m[0-9a-f]{1,15}"
 LIST_MAX = 100
 LIST_DEFAULT = 50
 REFUSED = "The message cannot be accepted as it is"
-_PIECE_CHARS = 256 * 1024
 _NO_CURSOR = -1
 
 
@@ -32,7 +30,7 @@ def read_object() -> dict[str, Any]:
     if request.mimetype != "application/json":
         abort(problem(415, detail="Send JSON, with the header “Content-Type: application/json”."))
     try:
-        return strict_json.parse_object(request.get_data(cache=False))
+        return streamed_json.read_object(request.stream)
     except strict_json.BadJSON as error:
         abort(problem(400, detail=str(error)))
 
@@ -48,19 +46,6 @@ def read_idempotency_key() -> str | None:
 def key_of_item(key: str, position: int) -> str:
     """The Idempotency-Key of one message of a batch: its own, so that a batch sent again is judged item by item."""
     return "batch:" + hashlib.sha256(f"{position}:{key}".encode("ascii")).hexdigest()
-
-
-def fingerprint(document: dict[str, Any]) -> str:
-    """The same for the same message, however its JSON was laid out."""
-    if not document.get("attachments"):
-        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode("ascii")).hexdigest()
-    # The same digest in pieces, so that 25 MB of attachments are not held twice more.
-    digest = hashlib.sha256()
-    for part in json.JSONEncoder(sort_keys=True, separators=(",", ":")).iterencode(document):
-        for start in range(0, len(part), _PIECE_CHARS):
-            digest.update(part[start : start + _PIECE_CHARS].encode("ascii"))
-    return digest.hexdigest()
 
 
 def refusal(error: Rejected) -> Response:

@@ -51,7 +51,7 @@ def send(holder: KeyHolder) -> Response:
         new = intake.read_message(document)
     except intake.Rejected as error:
         return bodies.refusal(error)
-    one = HandedIn(new, key, bodies.fingerprint(document) if key else None)
+    one = HandedIn(new, key, intake.fingerprint(document) if key else None)
     del document
     found = _store(lambda: [_enqueue(holder, one)])
     if isinstance(found, Response):
@@ -72,7 +72,7 @@ def send_batch(holder: KeyHolder) -> Response:
         HandedIn(
             new,
             bodies.key_of_item(key, position) if key else None,
-            bodies.fingerprint(document["messages"][position]) if key else None,
+            intake.fingerprint(document["messages"][position]) if key else None,
         )
         for position, new in enumerate(read)
         if isinstance(new, outbox.NewMessage)

@@ -45,7 +45,7 @@ def callback() -> Response:
     try:
         with writing():
             arrival = _finish()
-            released = outbox.release_mended(arrival.store_id)
+            released = outbox.release_mended(arrival.store_id, equipment=equipment())
             db.session.commit()
     except ConsentFailed as failure:
         session[_OUTCOME] = _outcome_of(failure)

@@ -164,17 +164,19 @@ def _settle_waiting(posted: Posted, result: SaveResult, choice: str) -> list[Not
         return []
     store_id, notices = posted.settings.store_id, []
     if "emails_off" in result.changed and not posted.settings.emails_off:
-        deal = outbox.discard if choice == "discard" else outbox.release
-        count = deal(store_id, HoldReason.EMAILS_OFF)
+        if choice == "discard":
+            count = outbox.discard(store_id, HoldReason.EMAILS_OFF)
+        else:
+            count = outbox.release(store_id, HoldReason.EMAILS_OFF, equipment=equipment())
         if count:
             words = "discarded" if choice == "discard" else "now on the way, oldest first"
             notices.append(
                 Notice("ok", f"Emails are on again. {count:,} that waited {'is' if count == 1 else 'are'} {words}")
             )
     # A changed setting may be what held mail was waiting for; a replaced client secret mends the sharers as well.
-    outbox.release_mended(store_id)
+    outbox.release_mended(store_id, equipment=equipment())
     for other in email_settings.sharers(posted.settings) if result.sharers else ():
-        outbox.release_mended(other.id)
+        outbox.release_mended(other.id, equipment=equipment())
     return notices
 
 
@@ -338,7 +340,7 @@ def save_method(store: Store) -> Response:
         return _ask_to_switch(
             store, status=409, problem="Somebody changed these settings meanwhile. Look at them, then answer again."
         )
-    outbox.release_mended(store.id)
+    outbox.release_mended(store.id, equipment=equipment())
     db.session.commit()
     flash(f"{store.name} sends with {'SMTP' if wanted == Method.SMTP else 'Advanced SMTP'} now.", "success")
     return go_on(

@@ -81,7 +81,7 @@ def release(store: Store) -> Response:
     reason = _posted_reason()
     if reason is HoldReason.EMAILS_OFF and store.email_settings.emails_off:
         return _back(store, "Emails are still turned off for this store. Turn them on first.", "warning")
-    count = outbox.release(store.id, reason)
+    count = outbox.release(store.id, reason, equipment=equipment())
     audit.record(actor(), "messages_released", store, detail=f"{count} held: {reason.value}")
     db.session.commit()
     return _back(store, f"{_messages(count)} on the way, oldest first.")
@@ -103,7 +103,7 @@ def release_one(store: Store, uid: str) -> Response:
     message = _load_message(store, uid)
     if message.hold_reason is HoldReason.EMAILS_OFF and store.email_settings.emails_off:
         return _back(store, "Emails are still turned off for this store. Turn them on first.", "warning", uid)
-    count = outbox.release(store.id, message.hold_reason, uid=uid) if message.hold_reason else 0
+    count = outbox.release(store.id, message.hold_reason, uid=uid, equipment=equipment()) if message.hold_reason else 0
     if count:
         audit.record(actor(), "message_released", store, detail=uid)
     db.session.commit()

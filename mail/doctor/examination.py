@@ -187,7 +187,7 @@ class _Test:
                 well = update(Connection).where(Connection.id == connection_id, Connection.health == health)
                 well = well.values(token_lease.health_values(Health.CONNECTED))
                 db.session.execute(well.execution_options(synchronize_session=False))
-        return outbox.release_mended(self.row.store_id)
+        return outbox.release_mended(self.row.store_id, equipment=self.equipment)
 
     # What failed -----------------------------------------------------------------------------------------------------
 

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import event, select
 
 from extensions import db as database
-from mail import outbox, outcomes
+from mail import outbox, outcomes, purge
 from mail.equipment import Equipment
 from mail.errors import Refused, Stage, TryLater
 from mail.outbox import NewMessage, Outcome
 from mail.outcomes import Waiting
-from models import AuditEntry, Message, Store
+from models import AuditEntry, Message, Store, clock
 from models.outbox import HoldReason, MessageStatus, RecipientKind
 from tests import factories
 from tests.conftest import Browser
@@ -268,3 +268,31 @@ def _link(page: str, words: str) -> str:
     head = page[: page.index(f">{words}</a>")]
     found = head[head.rindex('href="') + 6 :]
     return found[: found.index('"')].replace("&amp;", "&")
+
+
+# What was removed
+
+
+@pytest.fixture
+def purged(hand_in: Any) -> str:
+    """A message whose content was removed after its days."""
+    uid: str = hand_in("Secret order")
+    finish(Outcome(MessageStatus.SENT))
+    with clock.shifted(purge.CONTENT_AFTER):
+        assert purge.purge() == 1
+    return uid
+
+
+def test_pages_say_what_was_removed(purged: str, alice: Browser, url: str) -> None:
+    for page in (alice.get(url), alice.get(f"{url}/{purged}")):
+        assert page.status_code == 200
+        assert "(removed)" in page.text
+        assert "Secret order" not in page.text
+        assert "(no subject)" not in page.text
+
+
+def test_a_message_without_subject_is_not_called_removed(hand_in: Any, alice: Browser, url: str) -> None:
+    uid = hand_in("")
+    for page in (alice.get(url), alice.get(f"{url}/{uid}")):
+        assert "(no subject)" in page.text
+        assert "(removed)" not in page.text

@@ -318,10 +318,12 @@ def test_a_lasting_uncertainty_ends_with_a_person(put: Any) -> None:
     assert outbox.finish(claimed, last)
 
 
-def test_what_is_worthless_expires_wherever_it_waits(put: Any, row: Any, shop: Store, db: Any) -> None:
+def test_what_is_worthless_expires_wherever_it_waits(
+    put: Any, row: Any, shop: Store, db: Any, equipment: Equipment
+) -> None:
     waiting, held = put(expires_in_s=60), put(expires_in_s=60)
     outbox.hold_queue(shop.id, HoldReason.EMAILS_OFF)
-    outbox.release(shop.id, HoldReason.EMAILS_OFF, uid=waiting)
+    outbox.release(shop.id, HoldReason.EMAILS_OFF, uid=waiting, equipment=equipment)
     db.session.commit()
     with clock.shifted(timedelta(seconds=61)):
         assert outbox.claim(limit=9) == []
@@ -332,21 +334,23 @@ def test_what_is_worthless_expires_wherever_it_waits(put: Any, row: Any, shop: S
 # People
 
 
-def test_released_messages_go_oldest_first(put: Any, shop: Store, db: Any) -> None:
+def test_released_messages_go_oldest_first(put: Any, shop: Store, db: Any, equipment: Equipment) -> None:
     uids = [put() for _ in range(5)]
     outbox.hold_queue(shop.id, HoldReason.SETTINGS_WRONG)
     db.session.commit()
     assert outbox.held_count(shop.id) == 5
-    assert outbox.release_mended(shop.id) == 5
+    assert outbox.release_mended(shop.id, equipment=equipment) == 5
     db.session.commit()
     assert [one.uid for one in outbox.claim(limit=9)] == uids
 
 
-def test_mending_the_settings_does_not_release_what_other_reasons_hold(put: Any, shop: Store, db: Any) -> None:
+def test_mending_the_settings_does_not_release_what_other_reasons_hold(
+    put: Any, shop: Store, db: Any, equipment: Equipment
+) -> None:
     put()
     outbox.hold_queue(shop.id, HoldReason.EMAILS_OFF)
     db.session.commit()
-    assert outbox.release_mended(shop.id) == 0
+    assert outbox.release_mended(shop.id, equipment=equipment) == 0
     assert outbox.held_count(shop.id, HoldReason.EMAILS_OFF) == 1
     assert outbox.discard(shop.id, HoldReason.EMAILS_OFF) == 1
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from email import message_from_bytes
+from email.policy import default
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
-from mail import delivery, outbox
+from mail import delivery, outbox, outbox_content, relayed
+from mail.compose import Attachment
 from mail.equipment import Equipment
 from mail.outbox import ClaimedMessage, Leave, NewMessage, Outcome
 from mail.smtp import Conversation
 from models import Connection, CustomField, Store, clock
 from models.connection import Health
 from models.email_settings import EmailSettings
-from models.outbox import HoldReason, MessageStatus
+from models.outbox import HoldReason, MessageBlob, MessageStatus
 from models.types import new_uid
 from security.vault import Place
 from tests.fakes.certs import ServerCert
@@ -182,14 +185,14 @@ def test_trouble_of_the_store_holds_its_whole_queue_at_once(settings: Any, hand_
 
 
 def test_held_messages_go_out_oldest_first_once_the_trouble_ends(
-    settings: Any, hand_in: Any, work: Any, mta: MTA, db: Any
+    settings: Any, hand_in: Any, work: Any, mta: MTA, db: Any, equipment: Equipment
 ) -> None:
     for number in range(3):
         hand_in(subject=f"Number {number}")
     mta.faults.refuse_auth = "535 5.7.8 Authentication credentials invalid"
     work()
     mta.faults.refuse_auth = ""
-    assert outbox.release_mended(settings().store_id) == 3
+    assert outbox.release_mended(settings().store_id, equipment=equipment) == 3
     db.session.commit()
     for _ in range(3):
         assert work().status is MessageStatus.SENT
@@ -220,7 +223,7 @@ def test_a_secret_that_does_not_open_holds_one_store(shop: Store, hand_in: Any, 
 
 def test_a_content_that_does_not_open_parks_one_message(hand_in: Any, work: Any, row: Any, db: Any, mta: MTA) -> None:
     broken, fine = hand_in(), hand_in()
-    table = outbox.outbox_content.contents
+    table = outbox_content.contents
     db.session.execute(table.update().where(table.c.message_id == row(broken).id).values(sealed="v1.k1.AAAA"))
     db.session.commit()
     work()
@@ -228,6 +231,38 @@ def test_a_content_that_does_not_open_parks_one_message(hand_in: Any, work: Any,
     assert row(broken).hold_reason is HoldReason.UNREADABLE
     assert row(fine).status is MessageStatus.SENT
     assert row(hand_in()).status is MessageStatus.QUEUED
+
+
+def test_an_attachment_that_does_not_open_parks_one_message(
+    hand_in: Any, work: Any, row: Any, db: Any, mta: MTA
+) -> None:
+    files = (Attachment("a.bin", "application/octet-stream", bytes(1_500_000)),)
+    broken, fine = hand_in(attachments=files), hand_in(attachments=files)
+    piece = select(MessageBlob.id).where(MessageBlob.message_id == row(broken).id, MessageBlob.piece == 1)
+    db.session.execute(delete(MessageBlob).where(MessageBlob.id.in_(piece)))
+    db.session.commit()
+    work()
+    work()
+    assert row(broken).hold_reason is HoldReason.UNREADABLE
+    assert row(fine).status is MessageStatus.SENT
+    (received,) = mta.received
+    (file,) = message_from_bytes(received.content, policy=default).iter_attachments()
+    assert file.get_content() == files[0].content
+
+
+def test_a_relayed_message_goes_out_with_its_body_as_it_was_and_by_the_stores_sender(
+    hand_in: Any, work: Any, mta: MTA
+) -> None:
+    body = b"Content-Type: text/plain\r\n\r\n" + b"A line of the application.\r\n" * 100_000
+    raw = b"From: app@app.example\r\nSubject: Hello\r\nMessage-ID: <7@app.example>\r\nX-Order: 1001\r\n" + body
+    found = relayed.normalise(raw)
+    hand_in(relayed=found, subject=found.subject, text=None)
+    assert work().status is MessageStatus.SENT
+    (received,) = mta.received
+    message = message_from_bytes(received.content, policy=default)
+    assert received.content.endswith(body)
+    assert (message["Message-ID"], message["Subject"], message["X-Order"]) == ("<7@app.example>", "Hello", "1001")
+    assert (message["From"], message["Reply-To"]) == ("Acme Store <orders@acme.example>", "app@app.example")
 
 
 # Between claim and commit
@@ -405,7 +440,15 @@ def test_a_refused_cached_token_is_renewed_once_and_tried_once(
 
 
 def test_a_fresh_token_that_is_refused_too_needs_a_person(
-    connected: Store, settings: Any, hand_in: Any, work: Any, row: Any, mta: MTA, cert: ServerCert, db: Any
+    connected: Store,
+    settings: Any,
+    hand_in: Any,
+    work: Any,
+    row: Any,
+    mta: MTA,
+    cert: ServerCert,
+    db: Any,
+    equipment: Equipment,
 ) -> None:
     mta.faults.refuse_auth = "535 5.7.3 Authentication unsuccessful"
     with FakeProvider(cert) as provider:
@@ -421,7 +464,7 @@ def test_a_fresh_token_that_is_refused_too_needs_a_person(
     assert settings().connection.health in (Health.NEEDS_REAUTHORIZATION, Health.SETTINGS_WRONG)
     assert settings().connection.health_detail.startswith("535 5.7.3")
     mta.faults.refuse_auth = ""
-    outbox.release_mended(settings().store_id)
+    outbox.release_mended(settings().store_id, equipment=equipment)
     db.session.commit()
     assert work().status is MessageStatus.SENT
     assert settings().connection.health is Health.CONNECTED

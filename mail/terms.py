@@ -1,0 +1,125 @@
+"""What holds for the messages that a store hands in at this moment: held or not, by which clock, under which domain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, or_, select
+
+from extensions import db
+from mail.equipment import Equipment
+from mail.outbox_work import email_settings, messages
+from mail.wire_names import ascii_domain
+from models import clock
+from models.outbox import HoldReason, MessageStatus
+
+# Trouble of the store's settings: it ends for all of the queue at once, when somebody mends them.
+MENDABLE: Final = (
+    HoldReason.NOT_COMPLETE,
+    HoldReason.SETTINGS_WRONG,
+    HoldReason.NEEDS_REAUTHORIZATION,
+    HoldReason.UNREADABLE,
+)
+# The message's own content does not open: no change of settings helps, and no other message is concerned.
+CONTENT_UNREADABLE: Final = "content_unreadable"
+
+
+def is_held_for_the_store(store_id: Any) -> ColumnElement[bool]:
+    """Return the condition that a message waits for the store's settings or its connection to be mended."""
+    c = messages.c
+    return and_(
+        c.store_id == store_id,
+        c.status == MessageStatus.HELD,
+        # Not IN: SQLAlchemy writes such a list out anew at each execution, and this one is on the hot path.
+        or_(*(c.hold_reason == reason for reason in MENDABLE)),
+        c.reason_code != CONTENT_UNREADABLE,
+    )
+
+
+_REASON = ("hold_reason", "reason_code", "reason_detail", "reason_stage", "reason_family")
+
+# The lock makes this wait for a save that turns emails on or mends the settings: otherwise a message held for the old
+# state could appear after the release and wait for ever. SQLite has one writer at a time anyway.
+_settings_of = (
+    select(email_settings.c.emails_off, email_settings.c.from_email, clock.now().label("now"))
+    .where(email_settings.c.store_id == bindparam("store"))
+    .with_for_update(read=True)
+)
+# By ix_messages_store_id_status_id, from its end: what was sent or waits is not looked at. A statement of its own,
+# because PostgreSQL would show it what was there before the wait for the lock.
+_last_held = (
+    select(*(messages.c[name] for name in _REASON))
+    .where(is_held_for_the_store(bindparam("store")))
+    .order_by(messages.c.id.desc())
+    .limit(1)
+)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for every message that a store hands in now.
+
+    Attributes:
+        now: by the database's clock.
+        id_domain: the right side of a Message-ID.
+        reason: the columns that say why it is held, all of them empty when it is not.
+    """
+
+    store_id: int
+    now: datetime
+    id_domain: str
+    reason: dict[str, Any]
+
+    @property
+    def hold_reason(self) -> HoldReason | None:
+        found: HoldReason | None = self.reason["hold_reason"]
+        return found
+
+    @property
+    def status(self) -> MessageStatus:
+        return MessageStatus.HELD if self.hold_reason else MessageStatus.QUEUED
+
+    def row(self, uid: str) -> dict[str, Any]:
+        """What the rows of all new messages have in common, and the Message-ID of this one."""
+        return {
+            "uid": uid,
+            "store_id": self.store_id,
+            "status": self.status,
+            "due_at": self.now,
+            "created_at": self.now,
+            "message_id": f"<{uid}@{self.id_domain}>",
+            **self.reason,
+        }
+
+
+def terms_of(store_id: int, *, equipment: Equipment) -> Terms:
+    """Return what holds for new messages of the store until the current transaction ends.
+
+    Raises:
+        sqlalchemy.exc.NoResultFound: the store is gone.
+    """
+    connection = db.session.connection()
+    settings = connection.execute(_settings_of, {"store": store_id}).one()
+    reason = _reason_to_hold(connection, store_id, emails_off=settings.emails_off)
+    return Terms(store_id, settings.now, _id_domain(settings.from_email, equipment), reason)
+
+
+def _reason_to_hold(connection: Connection, store_id: int, *, emails_off: bool) -> dict[str, Any]:
+    """Why new messages of this store cannot go now: they join what is held already, and keep their place behind it."""
+    nothing = {"hold_reason": None, "reason_code": "", "reason_detail": "", "reason_stage": "", "reason_family": ""}
+    if emails_off:
+        return {**nothing, "hold_reason": HoldReason.EMAILS_OFF}
+    row = connection.execute(_last_held, {"store": store_id}).first()
+    return nothing if row is None else dict(row._mapping)
+
+
+def _id_domain(from_email: str, equipment: Equipment) -> str:
+    """The right side of the Message-ID: the sender's domain, or this installation's while there is no sender yet."""
+    try:
+        domain = ascii_domain(from_email.rpartition("@")[2])
+    except ValueError:
+        domain = ""
+    return domain if 0 < len(domain) < 200 else (urlsplit(equipment.public_url).hostname or "localhost")
