@@ -41,6 +41,7 @@ Mark = Callable[[ClaimedMessage, Leave], bool]
 
 # RFC 3834 5: these mails come from a program, so that no holiday responder answers them.
 AUTO_SUBMITTED = "auto-generated"
+SMALL_BYTES = 256 * 1024
 _HEALTH_OF = {
     HoldReason.NEEDS_REAUTHORIZATION: Health.NEEDS_REAUTHORIZATION,
     HoldReason.SETTINGS_WRONG: Health.SETTINGS_WRONG,
@@ -174,7 +175,9 @@ class _Run:
         self._left = deque(claimed)
         self._first: _Job | None = None
         self._ended: list[tuple[ClaimedMessage, Outcome]] = []
-        self._contents = outbox_content.load_all(claimed, equipment=equipment)
+        # Large ones are read when it is their turn, so that a run needs no more memory than one of them.
+        small = [one for one in claimed if one.size_bytes <= SMALL_BYTES]
+        self._contents = outbox_content.load_all(small, equipment=equipment)
         self._recipients: Mapping[int, list[RecipientRow]] = outbox_recipients.load(claimed, way.route.bcc)
 
     def first(self) -> _Job | None:
@@ -247,7 +250,9 @@ class _Run:
     def _prepare(self, claimed: ClaimedMessage) -> _Job | Outcome:
         """Read content and recipients, and write the message down as bytes; or say why there is nothing to send."""
         route = self._way.route
-        content = self._contents[claimed.id]
+        content = self._contents.pop(claimed.id, None)
+        if content is None:
+            content = outbox_content.load_all([claimed], equipment=self._equipment)[claimed.id]
         if isinstance(content, Content):
             content = outbox_content.with_attachments(claimed, content, equipment=self._equipment)
         if isinstance(content, Unreadable):
