@@ -7,12 +7,13 @@ them gets a blind copy, as everywhere in mail. Source: product.md 6, RFC 5321 D.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from email.utils import getaddresses
 
 from sqlalchemy import func, select
 
 from extensions import db
-from mail import relayed
+from mail import relayed, text_rules
 from mail.outbox_content import NewMessage
 from mail.outbox_work import messages
 from mail.relayed import Relayed
@@ -50,7 +51,15 @@ def _by_kind(found: Relayed, recipients: Sequence[str]) -> tuple[tuple[str, ...]
 
 
 def _mailboxes(shown: Sequence[str]) -> frozenset[str]:
-    return frozenset(address.casefold() for _, address in getaddresses(list(shown)) if address)
+    return frozenset(_one_spelling(address) for _, address in getaddresses(list(shown)) if address)
+
+
+def _one_spelling(address: str) -> str:
+    """The spelling that recipients have. Only what may be spelled in two ways is worth the parser."""
+    if not address.isascii() or "xn--" in address.lower():
+        with suppress(ValueError):  # shown and nothing else, so it may be anything
+            address = text_rules.parse_address(address)
+    return address.casefold()
 
 
 def _priority(found: Relayed) -> Priority:

@@ -25,10 +25,12 @@ def test_no_message_is_smuggled_behind_another_one(relay: Relay, key: str) -> No
     with Peer(relay.port) as peer:
         peer.sign_in(key)
         for ending in FALSE_ENDINGS:
-            answer = peer.envelope().data(HEADER + b"Hi" + ending + SECOND + b"\r\n")
-            assert answer.text.startswith("554 5.6.0 Line "), (ending, answer)
-        assert peer.envelope().data().code == 250
-    assert [message.subject for message in stored()] == ["Hello"]
+            # Whether it is taken or refused, it is one message with one answer.
+            peer.envelope().data(HEADER + b"Hi" + ending + SECOND + b"\r\n")
+            assert peer.say("NOOP").text == "250 2.0.0 OK", ending
+    assert len(stored()) <= len(FALSE_ENDINGS)
+    assert {message.subject for message in stored()} <= {"First"}
+    assert {one.address for message in stored() for one in message.recipients} <= {"lena@shop.example"}
 
 
 def test_dots_at_line_starts_are_neither_lost_nor_added(relay: Relay, key: str) -> None:
@@ -42,24 +44,17 @@ def test_dots_at_line_starts_are_neither_lost_nor_added(relay: Relay, key: str) 
     assert len(stored()) == 2
 
 
-FAULTS = [
-    (HEADER + b"a\x00b\r\n", "Line 5 has a NUL character"),
-    (HEADER + b"ok\r\n" + b"x" * 999 + b"\r\n", "Line 6 is longer than 998 octets"),
-    (b"\r\n" + b"x" * 999 + b"\r\n", "Line 2 is longer than 998 octets"),
-]
-
-
-def test_what_no_message_may_have_is_refused_with_its_place(relay: Relay, key: str) -> None:
+def test_a_nul_is_refused(relay: Relay, key: str) -> None:
     with Peer(relay.port) as peer:
-        peer.sign_in(key)
-        for content, words in FAULTS:
-            assert peer.envelope().data(content).text == f"554 5.6.0 {words}"
+        answer = peer.sign_in(key).envelope().data(HEADER + b"ok\r\na\x00b\r\n")
+    assert answer.text.startswith("554 5.6.0 ")
+    assert "NUL" in answer.text
     assert stored() == []
 
 
-def test_lines_of_998_octets_will_do(relay: Relay, key: str) -> None:
+def test_long_lines_will_do(relay: Relay, key: str) -> None:
     with Peer(relay.port) as peer:
-        assert peer.sign_in(key).envelope().data(HEADER + b"x" * 998 + b"\r\n").code == 250
+        assert peer.sign_in(key).envelope().data(HEADER + b"x" * 200_000 + b"\r\n").code == 250
 
 
 # Sizes and counts -----------------------------------------------------------------------------------------------------

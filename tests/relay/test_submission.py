@@ -135,13 +135,6 @@ def test_mail_of_a_store_whose_emails_are_off_is_held_and_not_lost(relay: Relay,
     assert [message.status for message in stored()] == [MessageStatus.HELD]
 
 
-def test_an_empty_message_is_refused_in_words(relay: Relay, key: str) -> None:
-    with Peer(relay.port) as peer:
-        assert peer.sign_in(key).envelope().data(b"").text.startswith("554 5.6.0 ")
-        assert peer.envelope().data().code == 250
-    assert len(stored()) == 1
-
-
 COMMANDS = [
     ("MAIL lena@shop.example", "501 5.5.4"),
     ("MAIL FROM:<a b@shop.example>", "553 5.1.7"),
