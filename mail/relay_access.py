@@ -74,7 +74,7 @@ def record_failure(user: str, client: str) -> int:
 
 def delay_s(failures: int) -> float:
     """How long the answer to a failed sign-in is kept back, in seconds: doubling, and bounded."""
-    return min(DELAY_FIRST_S * 2 ** min(failures - 1, 10), DELAY_LONGEST_S)
+    return min(DELAY_FIRST_S * 2.0 ** min(failures - 1, 10), DELAY_LONGEST_S)
 
 
 def store_named(user: str) -> int | None:

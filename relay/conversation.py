@@ -13,7 +13,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from aiosmtpd.smtp import MISSING, SMTP, TLSSetupException
+from aiosmtpd.smtp import MISSING, SMTP, Session, TLSSetupException
 
 from relay import sign_in
 from relay.connections import CLOSING, client_of
@@ -52,6 +52,8 @@ class Conversation(SMTP):
     AuthLoginUsernameChallenge = "Username:"
     AuthLoginPasswordChallenge = "Password:"
 
+    session: Session  # from the first moment on: aiosmtpd makes one when the connection is made
+
     def __init__(self, relay: Relay) -> None:
         super().__init__(
             object(),
@@ -84,7 +86,7 @@ class Conversation(SMTP):
 
     @property
     def is_encrypted(self) -> bool:
-        return self.session is not None and self.session.ssl is not None
+        return self.session.ssl is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

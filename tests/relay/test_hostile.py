@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import struct
 import time
@@ -70,6 +71,16 @@ def test_too_large_a_message_is_refused_and_the_next_one_taken(start: Callable[.
         assert relay.memory.free_bytes == relay.limits.held_bytes
         assert peer.envelope().data().code == 250
     assert len(stored()) == 1
+
+
+def test_25_mb_of_attachment_fit(relay: Relay, key: str) -> None:
+    encoded = base64.encodebytes(bytes(25 * 1024 * 1024)).replace(b"\n", b"\r\n")
+    head = b"Subject: Large\r\nContent-Type: application/zip\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    with Peer(relay.port, timeout_s=60) as peer:
+        peer.sign_in(key).say(f"MAIL FROM:<a@shop.example> SIZE={len(head) + len(encoded)}")
+        peer.say("RCPT TO:<lena@shop.example>")
+        assert peer.data(head + encoded).code == 250
+    assert [message.subject for message in stored()] == ["Large"]
 
 
 def test_a_message_of_exactly_the_limit_will_do(start: Callable[..., Relay], key: str) -> None:
