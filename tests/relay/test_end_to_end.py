@@ -77,8 +77,8 @@ def test_it_arrives_as_the_stores_mail_with_its_content_untouched(app: Flask, si
     mail["Subject"] = "Ihre Bestellung № 7 — vielen Dank"
     mail["Message-ID"] = "<order-7@shop.example>"
     mail["X-Order"] = "7"
-    mail.set_content("Grüße\n.\nvon uns\n")
-    mail.add_alternative("<p>Grüße</p>", subtype="html")
+    mail.set_content("Grüße\n.\nvon uns\n", cte="quoted-printable")
+    mail.add_alternative("<p>Grüße</p>", subtype="html", cte="quoted-printable")
     mail.add_attachment(bytes(range(256)) * 20, maintype="application", subtype="pdf", filename="Rechnung №7.pdf")
     raw = mail.as_bytes()
     hand_in.envelope("lena@shop.example", "carl@shop.example", "quiet@shop.example", sender="robot@shop.example")
@@ -95,12 +95,23 @@ def test_it_arrives_as_the_stores_mail_with_its_content_untouched(app: Flask, si
     assert arrived["Bcc"] is None
     assert b"quiet@shop.example" not in received.content
     assert (arrived["Subject"], arrived["Message-ID"], arrived["X-Order"]) == (mail["Subject"], mail["Message-ID"], "7")
-    # The body is the application's own, byte for byte.
+    # Nothing in it needs encoding, so the body is the application's own, byte for byte.
     boundary = mail.get_boundary().encode()
     assert received.content.partition(b"--" + boundary)[2] == raw.partition(b"--" + boundary)[2]
     [attachment] = arrived.iter_attachments()
     assert attachment.get_filename() == "Rechnung №7.pdf"
     assert attachment.get_content() == bytes(range(256)) * 20
+
+
+def test_eight_bit_text_arrives_as_the_same_text(app: Flask, sink: MTA, hand_in: Peer) -> None:
+    head = "Subject: Grüße\r\nTo: lena@shop.example\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    hand_in.say("MAIL FROM:<a@shop.example> BODY=8BITMIME SMTPUTF8")
+    hand_in.say("RCPT TO:<lena@shop.example>")
+    content = f"{head}Content-Transfer-Encoding: 8bit\r\n\r\nGrüße von №1\r\n"
+    assert hand_in.data(content.encode()).code == 250
+    [received] = deliver(app, sink)
+    arrived = message_from_bytes(received.content, policy=policy.default)
+    assert (arrived["Subject"], arrived.get_content().strip()) == ("Grüße", "Grüße von №1")
 
 
 def test_nothing_smuggled_travels_on(app: Flask, sink: MTA, hand_in: Peer) -> None:
