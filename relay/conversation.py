@@ -62,8 +62,6 @@ class Conversation(SMTP):
             hostname=relay.name,
             ident="ESMTP Storepost",
             tls_context=relay.tls_context,
-            # Deadlines are ours: the library's one clock must only never run out before them.
-            timeout=relay.limits.data_s + 4 * relay.limits.wait_s + relay.limits.idle_s + 3600,
             loop=asyncio.get_running_loop(),
         )
         self.client = "unknown"
@@ -103,6 +101,9 @@ class Conversation(SMTP):
         # The client may have sent its last byte and still wait for answers to what it said before.
         asyncio.StreamReaderProtocol.eof_received(self)
         return not self.is_encrypted
+
+    def _timeout_cb(self) -> None:
+        """The library's one clock ends a connection without a word; ours run for each command, message and reply."""
 
     def leave(self) -> None:
         """End it as soon as no message is in hand; at once, when it waits for a command."""
@@ -153,10 +154,10 @@ class Conversation(SMTP):
                 if not self._is_leaving or self.transport is None:
                     raise
                 await self.push(CLOSING)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # there is nobody to tell
         except TimeoutError:
             self._abort()  # what it does not take off us would keep the connection open
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # there is nobody to tell
         except Exception:
             logger.exception("a relay conversation broke", extra={"client": self.client})
             if self.transport is not None:

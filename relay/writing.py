@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
@@ -197,7 +197,8 @@ class Writers:
                 source="relay",
             )
             found |= {id(one): _accepted(each) for one, each in zip(mine, stored, strict=True)}
-            api_keys.touch(holder)
+            # Signed in long ago perhaps, when its note was still fresh.
+            api_keys.touch(replace(holder, is_stale=True))
         answers += [found.get(id(one), Answer(REVOKED, is_signed_out=True)) for one in ready]
 
 

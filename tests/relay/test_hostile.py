@@ -7,6 +7,9 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 from relay import Relay
 from tests.fakes.certs import ServerCert
@@ -203,6 +206,22 @@ def test_a_dripping_message_does_not_hold_a_connection(start: Callable[..., Rela
         assert peer.reply().text.startswith("421 4.4.2 ")
     assert stored() == []
     assert relay.memory.free_bytes == relay.limits.held_bytes
+
+
+def test_a_long_conversation_is_not_ended_while_it_goes_on(
+    start: Callable[..., Relay], key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The library would end every connection after its one timeout, which nothing here sets back.
+    monkeypatch.setattr("aiosmtpd.smtp.SMTP._reset_timeout", _soon)
+    with Peer(start().port) as peer:
+        peer.sign_in(key)
+        for _ in range(5):
+            time.sleep(0.05)
+            assert peer.envelope().data().code == 250
+
+
+def _soon(self: Any, duration: float | None = None) -> None:
+    self._timeout_handle = self.loop.call_later(0.05, self._timeout_cb)
 
 
 def test_a_sign_in_that_stops_halfway_does_not_hold_a_connection(start: Callable[..., Relay]) -> None:

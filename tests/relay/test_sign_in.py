@@ -239,11 +239,22 @@ def test_the_log_and_the_table_know_no_password(
     db.session.rollback()
 
 
-def test_the_key_is_noted_as_used(relay: Relay, key: str, db: Any) -> None:
+def test_the_key_is_noted_as_used_however_long_the_connection_lasts(relay: Relay, key: str, db: Any) -> None:
+    def used_at() -> Any:
+        found = db.session.scalars(select(APIKey.last_used_at)).one()
+        db.session.rollback()
+        return found
+
     with Peer(relay.port) as peer:
         peer.sign_in(key).envelope().data()
-    assert db.session.scalars(select(APIKey.last_used_at)).one() is not None
-    db.session.rollback()
+        assert used_at()
+    with Peer(relay.port) as peer:
+        peer.sign_in(key)
+        long_ago = utcnow() - 2 * api_keys.USED_EVERY
+        db.session.execute(update(APIKey).values(last_used_at=long_ago))
+        db.session.commit()
+        peer.envelope().data()
+        assert used_at() > long_ago
 
 
 # Encryption -----------------------------------------------------------------------------------------------------------

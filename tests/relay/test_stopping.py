@@ -65,6 +65,14 @@ def test_off_loopback_it_does_not_start_without_a_certificate(app: Flask) -> Non
         Relay(app)
 
 
+def test_the_command_ends_with_one_sentence(app: Flask) -> None:
+    app.config.update(RELAY_HOST="0.0.0.0", RELAY_PORT=0)
+    done = app.test_cli_runner().invoke(args=["relay"])
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: The relay listens on 0.0.0.0, beyond this machine")
+    assert done.output.count("\n") == 1
+
+
 def test_a_taken_port_is_named(app: Flask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         app.config.update(RELAY_HOST="127.0.0.1", RELAY_PORT=taken.getsockname()[1])
