@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-run: $(VENV)/.runtime ## Run everything on this machine: web, worker, sandbox (SANDBOX=0 leaves the sandbox out)
+run: $(VENV)/.runtime ## Run everything on this machine: web, worker, relay, sandbox (RELAY=0 and SANDBOX=0 leave those out)
 	@$(BIN)/python scripts/run.py
 
 test: $(VENV)/.dev ## Run all tests, browser tests included; installs Chromium, PostgreSQL, Redis and Postfix where it can

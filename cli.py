@@ -30,7 +30,7 @@ def mends_keys(argv: list[str]) -> bool:
 
 
 def register(app: Flask) -> None:
-    for command in (admin, keys_group, worker_command, sandbox_command):
+    for command in (admin, keys_group, worker_command, relay_command, sandbox_command):
         app.cli.add_command(command)
 
 
@@ -171,6 +171,18 @@ def worker_command(threads: int) -> None:
     import worker
 
     worker.run(current_app._get_current_object(), threads=threads)
+
+
+@click.command("relay")
+@with_appcontext
+def relay_command() -> None:
+    """Take mail by SMTP from applications that know only host, user name and password, until told to stop."""
+    import relay
+
+    try:
+        relay.run(current_app._get_current_object())
+    except relay.CannotStart as error:
+        _fail(str(error))
 
 
 @click.command("sandbox")

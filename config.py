@@ -163,6 +163,14 @@ def _keeping(environment: _Environment) -> dict[str, object]:
     return {"KEEP_CONTENT_DAYS": content, "KEEP_METADATA_DAYS": metadata}
 
 
+def _relay_certificate(environment: _Environment) -> dict[str, object]:
+    """Certificate and key of the relay's STARTTLS; one without the other is a mistake, not a wish."""
+    files = {name: environment.get(name) or None for name in ("RELAY_CERT_FILE", "RELAY_KEY_FILE")}
+    if len(set(map(bool, files.values()))) > 1:
+        raise ConfigError("Set STOREPOST_RELAY_CERT_FILE and STOREPOST_RELAY_KEY_FILE together, or neither of them.")
+    return dict(files)
+
+
 def database_url(variables: Mapping[str, str] | None = None) -> str:
     """The database alone, for the one command that runs before there are keys."""
     return _database_url(_Environment(os.environ if variables is None else variables))
@@ -209,5 +217,8 @@ def load(variables: Mapping[str, str] | None = None) -> dict[str, object]:
         "SANDBOX_WEB_URL": environment.get("SANDBOX_WEB_URL"),
         "SANDBOX_TOKEN_URL": environment.get("SANDBOX_TOKEN_URL"),
         "SANDBOX_SMTP_PORT": environment.number("SANDBOX_SMTP_PORT", 8587, 1, 65535),
+        "RELAY_HOST": environment.get("RELAY_HOST") or "127.0.0.1",
+        "RELAY_PORT": environment.number("RELAY_PORT", 2525, 1, 65535),
+        **_relay_certificate(environment),
         "LOG_LEVEL": environment.get("LOG_LEVEL").upper() or "INFO",
     }

@@ -1,7 +1,7 @@
 """`make run`: everything on this machine, with nothing to configure.
 
-Makes keys and certificates in instance/ on the first start, brings the database up to date, then runs web, worker and
-sandbox under honcho and prints the address and, while nobody can sign in yet, the one-time link.
+Makes keys and certificates in instance/ on the first start, brings the database up to date, then runs web, worker,
+relay and sandbox under honcho and prints the addresses and, while nobody can sign in yet, the one-time link.
 """
 
 from __future__ import annotations
@@ -23,18 +23,15 @@ ROOT = Path(__file__).resolve().parent.parent
 INSTANCE = ROOT / "instance"
 BIN = Path(sys.executable).parent
 PORT = 8025  # always: redirect URIs registered at providers depend on it
+RELAY_PORT = 2525
 SANDBOX_PORTS = {"WEB": 8026, "TOKEN": 8027, "SMTP": 8587, "SMTPS": 2465}
 READY_WITHIN_S = 60
 
 
 def main() -> int:
-    sandbox = os.environ.get("SANDBOX", "1") not in ("0", "no", "false")
-    for port in (PORT, *(SANDBOX_PORTS.values() if sandbox else ())):
-        if not is_free(port):
-            print(f"Port {port} is taken by another program on this machine. Stop that program, then run this again.")
-            if port != PORT:
-                print("Without the sandbox it is not needed: SANDBOX=0 make run")
-            return 1
+    sandbox, relay = is_wanted("SANDBOX"), is_wanted("RELAY")
+    if not are_free(sandbox, relay):
+        return 1
     INSTANCE.mkdir(mode=0o700, exist_ok=True)
     environment = prepare(sandbox)
     flask(environment, "db", "upgrade")
@@ -45,12 +42,32 @@ def main() -> int:
         "web", f"exec '{BIN}/gunicorn' --bind 127.0.0.1:{PORT} 'app:create_app()'", env=environment, cwd=str(ROOT)
     )
     manager.add_process("worker", f"exec '{BIN}/flask' worker", env=environment, cwd=str(ROOT))
+    if relay:
+        manager.add_process("relay", f"exec '{BIN}/flask' relay", env=environment, cwd=str(ROOT))
     if sandbox:
         manager.add_process("sandbox", f"exec '{BIN}/flask' sandbox", env=environment, cwd=str(ROOT))
-    threading.Thread(target=announce, args=(environment, sandbox), daemon=True).start()
+    threading.Thread(target=announce, args=(environment, sandbox, relay), daemon=True).start()
     manager.loop()
     # Ctrl-C is how one ends it, so it is not a failure.
     return 0 if manager.returncode in (0, 130, 143, None) else 1
+
+
+def is_wanted(part: str) -> bool:
+    """Whether this part shall run: `SANDBOX=0 make run` leaves the sandbox out."""
+    return os.environ.get(part, "1") not in ("0", "no", "false")
+
+
+def are_free(sandbox: bool, relay: bool) -> bool:
+    """Whether all ports can be had; says in words which one cannot, and what to do."""
+    parts = {PORT: "", **({RELAY_PORT: "RELAY"} if relay else {})}
+    parts |= dict.fromkeys(SANDBOX_PORTS.values() if sandbox else (), "SANDBOX")
+    for port, part in parts.items():
+        if not is_free(port):
+            print(f"Port {port} is taken by another program on this machine. Stop that program, then run this again.")
+            if part:
+                print(f"Without the {part.lower()} it is not needed: {part}=0 make run")
+            return False
+    return True
 
 
 def is_free(port: int) -> bool:
@@ -71,6 +88,7 @@ def prepare(sandbox: bool) -> dict[str, str]:
         "STOREPOST_SECRET_KEY_FILE": str(secret_key),
         "STOREPOST_KEYRING_FILE": str(keyring),
         "STOREPOST_DATABASE_URL": f"sqlite:///{INSTANCE / 'storepost.sqlite3'}",
+        "STOREPOST_RELAY_PORT": str(RELAY_PORT),
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": str(ROOT),
         "FLASK_APP": "app",
@@ -113,7 +131,7 @@ def flask(environment: dict[str, str], *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def announce(environment: dict[str, str], sandbox: bool) -> None:
+def announce(environment: dict[str, str], sandbox: bool, relay: bool) -> None:
     """Once the web server answers, say where it is: the last thing printed."""
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
@@ -126,6 +144,10 @@ def announce(environment: dict[str, str], sandbox: bool) -> None:
         return
     link = flask(environment, "admin", "link")
     lines = ["", f"  Storepost is running:   http://localhost:{PORT}"]
+    if relay:
+        lines.append(
+            f"  Mail by SMTP:           127.0.0.1 port {RELAY_PORT}, user name and password: a store's code and API key"
+        )
     if sandbox:
         lines.append(f"  Sandbox inbox:          http://127.0.0.1:{SANDBOX_PORTS['WEB']}/inbox")
     if link:

@@ -1,4 +1,4 @@
-"""What the tests need beside Python packages: Chromium, PostgreSQL, Redis, Postfix, libfaketime. Installs what it can.
+"""What the tests need beside Python packages: Chromium, servers, and clients of the relay. Installs what it can.
 
 As root on Debian or Ubuntu from the system's packages; elsewhere Chromium by Playwright. What stays missing is said
 loudly; in CI everything must be there.
@@ -17,11 +17,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.fakes import tools
 
 PACKAGES = {
-    "Chromium": "chromium",
-    "PostgreSQL": "postgresql",
-    "Redis": "redis-server",
-    "Postfix": "postfix",
-    "libfaketime": "libfaketime",
+    "Chromium": ("chromium",),
+    "PostgreSQL": ("postgresql",),
+    "Redis": ("redis-server",),
+    "Postfix": ("postfix",),
+    "libfaketime": ("libfaketime",),
+    # Clients of the relay, as applications use them.
+    "swaks": ("swaks", "libnet-ssleay-perl"),
+    "Nodemailer": ("nodejs", "node-nodemailer"),
+    "PHPMailer": ("php-cli", "libphp-phpmailer"),
 }
 # Answers to what packages ask while they are installed. Postfix is not to become this machine's mail server.
 PRESEED = "postfix postfix/main_mailer_type select No configuration\n"
@@ -34,6 +38,9 @@ def missing() -> list[str]:
         "Redis": shutil.which("redis-server"),
         "Postfix": tools.postfix(),
         "libfaketime": tools.faketime(),
+        "swaks": tools.swaks(),
+        "Nodemailer": tools.nodemailer(),
+        "PHPMailer": tools.phpmailer(),
     }
     return [name for name, path in found.items() if path is None]
 
@@ -55,7 +62,7 @@ def install(names: list[str]) -> None:
                 # One by one, so that one that cannot be had spares the others; never in exchange for what is there,
                 # as Postfix would replace a machine's own mail server.
                 subprocess.run(
-                    ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "--no-remove", PACKAGES[name]],
+                    ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "--no-remove", *PACKAGES[name]],
                     env=environment,
                     check=False,
                     stdout=subprocess.DEVNULL,

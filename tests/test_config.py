@@ -86,3 +86,14 @@ def test_plain_http_is_for_this_machine_only() -> None:
     assert (
         config.load({**GOOD, "STOREPOST_PUBLIC_URL": "http://localhost:8025"})["PUBLIC_URL"] == "http://localhost:8025"
     )
+
+
+def test_the_relay_listens_on_this_machine_unless_told_otherwise() -> None:
+    settings = config.load(GOOD)
+    assert (settings["RELAY_HOST"], settings["RELAY_PORT"], settings["RELAY_CERT_FILE"]) == ("127.0.0.1", 2525, None)
+
+
+@pytest.mark.parametrize("name", ["STOREPOST_RELAY_CERT_FILE", "STOREPOST_RELAY_KEY_FILE"])
+def test_the_relays_certificate_and_key_come_together(name: str) -> None:
+    with pytest.raises(config.ConfigError, match="STOREPOST_RELAY_CERT_FILE and STOREPOST_RELAY_KEY_FILE together"):
+        config.load(GOOD | {name: "/etc/storepost/relay.pem"})

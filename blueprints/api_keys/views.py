@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, abort, flash, url_for
 
 from blueprints.api_keys.forms import NewKeyForm
+from blueprints.api_keys.smtp import smtp_access
 from blueprints.web import actor, equipment, for_store, go_on, respond
 from extensions import db
 from mail import api_keys
@@ -60,5 +61,6 @@ def _page(store: Store, form: NewKeyForm, status: int = 200) -> Response:
         form=form,
         keys=api_keys.keys_of(store),
         has_errors=status == 422,
+        smtp=smtp_access(),
         messages_url=equipment().public_url + url_for("api.send"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from flask import Flask
 from sqlalchemy import select
 
 from extensions import db as database
@@ -132,3 +133,24 @@ def test_the_list_leads_to_the_description_of_the_api(alice: Browser, url: str) 
 
 def test_an_empty_list_says_what_keys_are_for(alice: Browser, url: str) -> None:
     assert "No API keys yet" in alice.get(url).text
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({}, ("127.0.0.1", "2525", "None needed on this machine")),
+        ({"RELAY_HOST": "::1", "RELAY_PORT": 2600, "RELAY_CERT_FILE": "x"}, ("::1", "2600", "STARTTLS")),
+        ({"RELAY_HOST": "0.0.0.0", "RELAY_CERT_FILE": "x"}, ("localhost", "2525", "STARTTLS")),
+        ({"RELAY_HOST": "10.1.2.3", "RELAY_CERT_FILE": "x"}, ("10.1.2.3", "2525", "STARTTLS")),
+    ],
+)
+def test_it_says_how_to_send_by_smtp(
+    app: Flask, alice: Browser, url: str, settings: dict[str, str], shown: tuple[str, str, str]
+) -> None:
+    app.config.update(settings)
+    page = alice.get(url).text
+    host, port, encryption = shown
+    assert f'<code id="smtp-host">{host}</code>' in page
+    assert f'<code id="smtp-port">{port}</code>' in page
+    assert '<code id="smtp-user">acme-store</code>' in page
+    assert f"<dt>Encryption</dt><dd>{encryption}</dd>" in page

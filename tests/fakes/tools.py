@@ -7,6 +7,8 @@ import pwd
 import shutil
 from pathlib import Path
 
+HERE = Path(__file__).resolve().parent
+
 
 def chromium() -> str | None:
     """The Chromium to drive: the system's, else Playwright's own."""
@@ -49,3 +51,24 @@ def postfix() -> str | None:
     # An ordinary person's PATH does not have the sbin folders.
     found = shutil.which("postfix", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     return found if os.geteuid() == 0 else None
+
+
+def swaks() -> str | None:
+    """The Swiss Army Knife for SMTP."""
+    return shutil.which("swaks")
+
+
+def nodemailer() -> str | None:
+    """The folder that Node.js finds Nodemailer in: the system's, else that of the benchmarks."""
+    if shutil.which("node") is None:
+        return None
+    for folder in (Path("/usr/share/nodejs"), HERE.parents[1] / "bench" / "peers" / "node_modules"):
+        if (folder / "nodemailer").is_dir():
+            return str(folder)
+    return None
+
+
+def phpmailer() -> str | None:
+    """PHPMailer's autoload.php, where there is a PHP to run it."""
+    found = Path("/usr/share/php/libphp-phpmailer/autoload.php")
+    return str(found) if shutil.which("php") and found.exists() else None

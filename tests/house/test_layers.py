@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = {"app", "blueprints", "cli", "config", "extensions", "mail", "models", "sandbox", "security", "worker"}
+OURS = {"app", "blueprints", "cli", "config", "extensions", "mail", "models", "relay", "sandbox", "security", "worker"}
 
 # room → which of our rooms it may import, and which third-party packages it must not
 MAY_IMPORT = {
@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "mail": {"mail", "models", "security", "extensions"},
     "blueprints": {"blueprints", "mail", "models", "extensions", "config"},
     "worker": {"mail", "models", "extensions"},
+    "relay": {"relay", "mail", "models", "extensions"},
     "sandbox": {"sandbox"},
 }
 MUST_NOT_IMPORT = {
@@ -27,6 +28,7 @@ MUST_NOT_IMPORT = {
     "security": {"flask", "sqlalchemy", "wtforms"},
     "models": {"flask", "wtforms", "requests", "cryptography"},
     "mail": {"flask", "flask_wtf", "wtforms", "flask_login", "flask_security", "smtplib"},
+    "relay": {"wtforms", "smtplib", "requests", "cryptography"},
     "blueprints": {"smtplib", "socket", "ssl", "requests", "cryptography"},
 }
 
