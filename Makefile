@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-bench
 
 .PHONY: help run test lint types lock bench soak screenshots vendor audit clean
 
@@ -24,7 +25,7 @@ lint: $(VENV)/.dev ## Check format, style and types
 types: $(VENV)/.dev ## Check types only
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev ## Run the benchmarks into docs/benchmarks.md (one part: ARGS="--only smtp")
+bench: $(VENV)/.dev $(PEERS)/.peers ## Run the benchmarks into docs/benchmarks.md (one part: ARGS="--only smtp")
 	@$(BIN)/python -m bench $(ARGS)
 
 soak: test ## The long runs; today the same as the short ones
@@ -39,6 +40,7 @@ audit: $(VENV)/.dev ## Look for known weaknesses in the locked dependencies
 lock: $(VENV)/.dev ## Compile and hash the dependency lists
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements-dev.in -o requirements-dev.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header bench/peers/requirements.in -o bench/peers/requirements.txt
 
 clean: ## Remove what tests and checks left behind (not instance/)
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis test-results
@@ -56,4 +58,11 @@ $(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	@echo "Installing what the tests need …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# What ours is compared with, apart from ours: some of it wants other versions, and none of it shall ship.
+$(PEERS)/.peers: bench/peers/requirements.txt | $(VENV)/bin/python
+	@echo "Installing the programs that ours is compared with …"
+	@$(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/peers/requirements.txt
 	@touch $@

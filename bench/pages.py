@@ -27,10 +27,10 @@ def run(*, rounds: int, stores: int) -> list[str]:
         app = create_app(_settings(Path(directory)))
         with app.app_context():
             db.create_all()
-            store_id = _fill(stores)
+            store_id = fill(stores)
         try:
             client = app.test_client()
-            _sign_in(client)
+            sign_in(client)
             return _measure(app, client, store_id, rounds, stores)
         finally:
             with app.app_context():
@@ -49,7 +49,8 @@ def _settings(directory: Path) -> dict[str, Any]:
     }
 
 
-def _fill(stores: int) -> int:
+def fill(stores: int) -> int:
+    """Make an administrator and so many stores, commit, and return the id of the last store."""
     from flask_security import hash_password
 
     from mail import settings as email_settings
@@ -67,12 +68,13 @@ def _fill(stores: int) -> int:
     return int(store.id)
 
 
-def _sign_in(client: FlaskClient) -> None:
-    page = client.get("/sign-in", base_url=BASE).text
+def sign_in(client: FlaskClient, base_url: str = BASE) -> None:
+    """Let the client be the administrator that `fill` made."""
+    page = client.get("/sign-in", base_url=base_url).text
     token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
     assert token
     data = {"csrf_token": token.group(1), "email": "bench@shop.example", "password": PASSWORD}
-    assert client.post("/sign-in", base_url=BASE, data=data).status_code == 303
+    assert client.post("/sign-in", base_url=base_url, data=data).status_code == 303
 
 
 def _measure(app: Any, client: FlaskClient, store_id: int, rounds: int, stores: int) -> list[str]:

@@ -12,9 +12,7 @@ import os
 import resource
 import shutil
 import socket
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +21,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import smtp_messages, smtp_report
-from bench.processes import ROOT, Child, Failed
+from bench.cores import free_cores, keep_on, shares
+from bench.figures import Figures, in_turn
+from bench.processes import ROOT, Child, Failed, progress
 from tests.fakes.certs import make_ca, make_server_cert
 
 ONE_WAY_MS = 20
@@ -52,29 +52,6 @@ SCENES = (
     Scene("far-plain", "plain", True, TWO),
     Scene("tls", "tls", False, TLS),
 )
-
-
-@dataclass
-class Figures:
-    """What one client did in one scene: per round messages (or connections) a second, and CPU milliseconds of each."""
-
-    rates: list[float] = field(default_factory=list)
-    cpu_ms: list[float] = field(default_factory=list)
-
-    @property
-    def rate(self) -> float:
-        return statistics.median(self.rates)
-
-    @property
-    def cpu(self) -> float:
-        return statistics.median(self.cpu_ms)
-
-    def faster_than(self, other: Figures) -> float:
-        """The median of the ratios of each round, which the machine's load in between does not move."""
-        return statistics.median(mine / theirs for mine, theirs in zip(self.rates, other.rates, strict=True))
-
-    def cpu_against(self, other: Figures) -> float:
-        return statistics.median(mine / theirs for mine, theirs in zip(self.cpu_ms, other.cpu_ms, strict=True))
 
 
 @dataclass
@@ -154,11 +131,9 @@ class SmtpBench:
 
     def __enter__(self) -> SmtpBench:
         with contextlib.ExitStack() as stack:
-            # A server is another machine. Left to itself the kernel puts both sides on one core in some rounds and on
-            # two in others, which differs more than the clients do.
-            server_cores, client_cores = _shares(self._cores)
-            stack.callback(_keep_on, _free_cores())
-            _keep_on(server_cores)
+            server_cores, client_cores = shares(self._cores)
+            stack.callback(keep_on, free_cores())
+            keep_on(server_cores)
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="storepost-bench-")))
             messages = directory / "messages.json"
             smtp_messages.write(messages)
@@ -172,7 +147,7 @@ class SmtpBench:
             targets = [f"{name}={port}" for name, port in self.ports.items() if name != "stats"]
             road = Child.module("bench.delay_proxy", "--one-way-ms", str(ONE_WAY_MS), *targets)
             self.far_ports = stack.enter_context(road).greeting["ports"]
-            _keep_on(client_cores)
+            keep_on(client_cores)
             self._stack = stack.pop_all()
         return self
 
@@ -200,7 +175,7 @@ class SmtpBench:
             # It cannot sign in, so it gets a port where nobody has to.
             return SmtpSource(program, ports["open"])
         if client == "nodemailer":
-            command = [_node(), str(PEERS / "nodemailer.mjs"), port, self.messages]
+            command = [node(), str(PEERS / "nodemailer.mjs"), port, self.messages]
             return Child([*command, smtp_messages.SENDER, smtp_messages.RECIPIENT, smtp_messages.TOKEN])
         more = ["--ca", self.ca_file] if scene.port == "tls" else []
         return Child.module("bench.smtp_clients", client, "--port", port, "--messages", self.messages, *more)
@@ -222,23 +197,6 @@ class SmtpBench:
         return number / answer["seconds"], answer["cpu_s"] / number * 1000
 
 
-def _keep_on(cores: set[int]) -> None:
-    """Keep this process, and with it all it starts from now on, on these cores; where the system can."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
-
-
-def _free_cores() -> set[int]:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
-
-
-def _shares(cores: int) -> tuple[set[int], set[int]]:
-    free = _free_cores()
-    if cores == 0:
-        return free, free
-    return {min(free) if cores == 2 else max(free)}, {max(free)}
-
-
 def run(*, rounds: int, seconds: float, cores: int) -> list[str]:
     """Measure everything and return the section as Markdown lines.
 
@@ -246,7 +204,7 @@ def run(*, rounds: int, seconds: float, cores: int) -> list[str]:
         seconds: about what one client gets in one round.
         cores: 2 shows what a distant server does; 1, clients and server on the same, their work without the waiting.
     """
-    results = Results(rounds, cores=min(cores, len(_free_cores())))
+    results = Results(rounds, cores=min(cores, len(free_cores())))
     with SmtpBench(cores=cores) as bench:
         for scene in SCENES:
             _play(bench, scene, results, seconds)
@@ -266,14 +224,12 @@ def _play(bench: SmtpBench, scene: Scene, results: Results, seconds: float) -> N
                 rate, _ = bench.run_checked(runner, 50 if scene.key == "near" else 3)
             except Failed as reason:
                 results.missing[client] = str(reason)
-                _progress(f"{client} is not measured: {reason}")
+                progress(f"{client} is not measured: {reason}")
                 continue
             runners[client], numbers[client], figures[client] = runner, _number(rate, seconds, client), Figures()
-        _progress(f"{scene.key}: " + ", ".join(f"{client} {numbers[client]}" for client in runners))
+        progress(f"{scene.key}: " + ", ".join(f"{client} {numbers[client]}" for client in runners))
         for turn in range(results.rounds):
-            order = list(runners)
-            # Nobody is always the one who runs after the same other.
-            for client in order[turn % len(order) :] + order[: turn % len(order)]:
+            for client in in_turn(list(runners), turn):
                 before = bench.counts()
                 rate, cpu = bench.run_checked(runners[client], numbers[client])
                 figures[client].rates.append(rate)
@@ -288,26 +244,21 @@ def _number(rate: float, seconds: float, client: str) -> int:
     return max(int(rate * seconds), 64 if client == "ours-8" else 4)
 
 
-def _node() -> str:
+def node() -> str:
     """Return node, with the peers installed as their lock file says.
 
     Raises:
         Failed: there is no node or npm, or the registry is not reachable.
     """
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
+    program, npm = shutil.which("node"), shutil.which("npm")
+    if program is None or npm is None:
         raise Failed("node and npm are not installed")
     stamp, lock = PEERS / "node_modules" / ".package-lock.json", PEERS / "package-lock.json"
     if not stamp.exists() or stamp.stat().st_mtime < lock.stat().st_mtime:
-        _progress("installing the peers with npm")
+        progress("installing the peers with npm")
         command: Sequence[str] = (npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent")
         try:
             subprocess.run(command, cwd=PEERS, check=True, timeout=300, stdout=subprocess.DEVNULL)
         except (OSError, subprocess.SubprocessError):
             raise Failed("npm could not install it") from None
-    return node
-
-
-def _progress(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    return program

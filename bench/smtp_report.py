@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from bench.figures import BUDGETS_HEAD, Figures, at_least, at_most
+
 if TYPE_CHECKING:
-    from bench.smtp import Figures, Results
+    from bench.smtp import Results
 
 ROUND_TRIPS_PER_S = 1000 / 40
 
@@ -52,7 +54,7 @@ def section(results: Results) -> list[str]:
         lines.append(f"Not measured: {NAMES[client]} ({reason}).")
     if results.missing:
         lines.append("")
-    lines += ["### Budgets", "", "| budget | to reach | measured | |", "|---|---:|---:|---|", *_budgets(results)]
+    lines += ["### Budgets", "", *BUDGETS_HEAD, *_budgets(results)]
     return lines
 
 
@@ -78,48 +80,34 @@ def _budgets(results: Results) -> Iterator[str]:
     near, far = results.figures["near"], results.figures["far"]
     some, none, tls = (results.figures[key] for key in ("far-pipelining", "far-plain", "tls"))
 
-    def least(name: str, to_reach: float, measure: Callable[[], float]) -> str:
-        return _budget(name, to_reach, measure, at_least=True)
-
-    def most(name: str, to_reach: float, measure: Callable[[], float]) -> str:
-        return _budget(name, to_reach, measure, at_least=False)
-
     def faster(figures: Mapping[str, Figures], client: str, other: str) -> Callable[[], float]:
         return lambda: figures[client].faster_than(figures[other])
 
     def cpu(figures: Mapping[str, Figures], client: str, other: str) -> Callable[[], float]:
         return lambda: figures[client].cpu_against(figures[other])
 
-    yield least("40 ms, 1 in flight: of one message per round trip as measured", 0.92, faster(far, "ours", "noop"))
-    yield least("40 ms, 1 in flight: of 25 messages/s", 0.92, lambda: far["ours"].rate / ROUND_TRIPS_PER_S)
-    yield least("40 ms, 1 in flight: × smtplib kept open", 3.8, faster(far, "ours", "smtplib"))
-    yield least("40 ms, 1 in flight: × Nodemailer", 2, faster(far, "ours", "nodemailer"))
-    yield least("40 ms, window of 8: × smtplib kept open", 10, faster(far, "ours-8", "smtplib"))
-    yield least("40 ms, window of 8: × Nodemailer", 5, faster(far, "ours-8", "nodemailer"))
-    yield least(
+    yield at_least("40 ms, 1 in flight: of one message per round trip as measured", 0.92, faster(far, "ours", "noop"))
+    yield at_least("40 ms, 1 in flight: of 25 messages/s", 0.92, lambda: far["ours"].rate / ROUND_TRIPS_PER_S)
+    yield at_least("40 ms, 1 in flight: × smtplib kept open", 3.8, faster(far, "ours", "smtplib"))
+    yield at_least("40 ms, 1 in flight: × Nodemailer", 2, faster(far, "ours", "nodemailer"))
+    yield at_least("40 ms, window of 8: × smtplib kept open", 10, faster(far, "ours-8", "smtplib"))
+    yield at_least("40 ms, window of 8: × Nodemailer", 5, faster(far, "ours-8", "nodemailer"))
+    yield at_least(
         "40 ms, PIPELINING only: of half a message per round trip as measured",
         0.93,
         lambda: 2 * some["ours"].faster_than(some["noop"]),
     )
-    yield least("40 ms, PIPELINING only: of 12.5 messages/s", 0.93, lambda: some["ours"].rate / ROUND_TRIPS_PER_S * 2)
-    yield least("40 ms, neither: × smtplib kept open", 1, faster(none, "ours", "smtplib"))
-    yield least("0 ms, 1 in flight: × smtp-source", 3, faster(near, "ours", "smtp-source"))
-    yield least("0 ms, 1 in flight: × smtplib kept open", 4, faster(near, "ours", "smtplib"))
-    yield least("0 ms, 1 in flight: × Nodemailer", 5, faster(near, "ours", "nodemailer"))
-    yield least("0 ms, window of 8: × smtp-source", 3, faster(near, "ours-8", "smtp-source"))
-    yield least("0 ms, window of 8: × smtplib kept open", 4, faster(near, "ours-8", "smtplib"))
-    yield least("0 ms, window of 8: × Nodemailer", 5, faster(near, "ours-8", "nodemailer"))
-    yield most("0 ms, 1 in flight: CPU × smtplib kept open", 0.25, cpu(near, "ours", "smtplib"))
-    yield most("0 ms, window of 8: CPU × smtplib kept open", 0.25, cpu(near, "ours-8", "smtplib"))
-    yield most("40 ms, 1 in flight: CPU × smtplib kept open", 1, cpu(far, "ours", "smtplib"))
-    yield most("TLS and AUTH: CPU × a new default context", 0.1, cpu(tls, "ours-tls", "ours-new-tls"))
-
-
-def _budget(name: str, to_reach: float, measure: Callable[[], float], *, at_least: bool) -> str:
-    sign = "≥" if at_least else "≤"
-    try:
-        value = measure()
-    except KeyError as missing:
-        return f"| {name} | {sign} {to_reach:g} | – | not measured: no {missing.args[0]} |"
-    reached = value >= to_reach if at_least else value <= to_reach
-    return f"| {name} | {sign} {to_reach:g} | {value:.2f} | {'reached' if reached else '**not reached**'} |"
+    yield at_least(
+        "40 ms, PIPELINING only: of 12.5 messages/s", 0.93, lambda: some["ours"].rate / ROUND_TRIPS_PER_S * 2
+    )
+    yield at_least("40 ms, neither: × smtplib kept open", 1, faster(none, "ours", "smtplib"))
+    yield at_least("0 ms, 1 in flight: × smtp-source", 3, faster(near, "ours", "smtp-source"))
+    yield at_least("0 ms, 1 in flight: × smtplib kept open", 4, faster(near, "ours", "smtplib"))
+    yield at_least("0 ms, 1 in flight: × Nodemailer", 5, faster(near, "ours", "nodemailer"))
+    yield at_least("0 ms, window of 8: × smtp-source", 3, faster(near, "ours-8", "smtp-source"))
+    yield at_least("0 ms, window of 8: × smtplib kept open", 4, faster(near, "ours-8", "smtplib"))
+    yield at_least("0 ms, window of 8: × Nodemailer", 5, faster(near, "ours-8", "nodemailer"))
+    yield at_most("0 ms, 1 in flight: CPU × smtplib kept open", 0.25, cpu(near, "ours", "smtplib"))
+    yield at_most("0 ms, window of 8: CPU × smtplib kept open", 0.25, cpu(near, "ours-8", "smtplib"))
+    yield at_most("40 ms, 1 in flight: CPU × smtplib kept open", 1, cpu(far, "ours", "smtplib"))
+    yield at_most("TLS and AUTH: CPU × a new default context", 0.1, cpu(tls, "ours-tls", "ours-new-tls"))

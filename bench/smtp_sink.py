@@ -234,9 +234,11 @@ class Sink:
             self.chunks = []
 
 
-def converse(sock: socket.socket, offer: Offer, counts: Counts, context: ssl.SSLContext | None) -> None:
-    """Serve one connection to its end."""
-    sink = Sink(offer, counts)
+def converse(
+    sock: socket.socket, offer: Offer, counts: Counts, context: ssl.SSLContext | None, *, sink: Sink | None = None
+) -> None:
+    """Serve one connection to its end, by this sink or by a plain one."""
+    sink = sink or Sink(offer, counts)
     counts.connections += 1
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -265,7 +267,7 @@ def accept_for_ever(server: socket.socket, serve: Callable[[socket.socket], None
 
 def listen(serve: Callable[[socket.socket], None]) -> int:
     """Accept on a free port of loopback, and return it."""
-    server = socket.create_server(("127.0.0.1", 0))
+    server = socket.create_server(("127.0.0.1", 0), backlog=1024)
     threading.Thread(target=accept_for_ever, args=(server, serve), daemon=True).start()
     return int(server.getsockname()[1])
 

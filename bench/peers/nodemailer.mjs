@@ -1,14 +1,14 @@
-// Nodemailer with a pool of one connection, kept open; the protocol is that of bench/smtp_clients.py.
-// node nodemailer.mjs PORT MESSAGES SENDER RECIPIENT TOKEN
+// Nodemailer with a pool of kept connections (one if not said); the protocol is that of bench/smtp_clients.py.
+// node nodemailer.mjs PORT MESSAGES SENDER RECIPIENT TOKEN [CONNECTIONS]
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import nodemailer from "nodemailer";
 
-const [port, file, sender, recipient, token] = process.argv.slice(2);
+const [port, file, sender, recipient, token, connections = "1"] = process.argv.slice(2);
 const messages = JSON.parse(readFileSync(file, "ascii")).map((text) => Buffer.from(text, "ascii"));
 const transport = nodemailer.createTransport({
   pool: true,
-  maxConnections: 1,
+  maxConnections: Number(connections),
   maxMessages: Infinity,
   host: "127.0.0.1",
   port: Number(port),

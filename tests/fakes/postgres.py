@@ -20,10 +20,13 @@ class Postgres:
     """Start it once a test session; `new_database()` gives each test an empty one.
 
     `also_on` is an address beside loopback where it listens, for workers in networks of their own; `more` are variables
-    of its environment.
+    of its environment; `durable` makes a commit wait for the disk, as it does outside of tests.
     """
 
-    def __init__(self, *, also_on: str = "", more: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *, also_on: str = "", more: Mapping[str, str] | None = None, durable: bool = False
+    ) -> None:
+        self._fsync = "on" if durable else "off"
         # Given after the change of user: what changes a program's libraries must not meet setpriv.
         self._setting = ["env", *(f"{name}={value}" for name, value in (more or {}).items())]
         folder = tools.postgres_bin()
@@ -50,7 +53,7 @@ class Postgres:
         """Start the server and wait until it answers; what was committed before is there again."""
         settings = {
             "listen_addresses": self._addresses,
-            "fsync": "off",
+            "fsync": self._fsync,
             "shared_buffers": "64MB",
             "max_connections": "200",
         }

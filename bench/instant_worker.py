@@ -1,0 +1,61 @@
+"""`flask worker` with a server that takes every message in no time: what is left is the engine.
+
+    python -m bench.instant_worker --threads N
+
+Only the conversation is replaced, at the door of `mail/smtp`: claims, marks, composing and results are the real ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import worker
+from app import create_app
+from mail.errors import Withdrawn
+from mail.smtp import Conversation, Envelope, SendResult
+from mail.smtp.records import RecipientResult, Sent, SMTPReply
+
+OK = SMTPReply(250, ("2.0.0 Ok: queued as 1",))
+
+
+def send_all(self: Conversation, envelopes: Iterable[Envelope], *, window: int = 1, **_: Any) -> Iterator[Sent]:
+    """Accept everything; like the real one, with up to `window` messages begun before the first one's answer."""
+    in_flight: deque[Sent] = deque()
+    for envelope in envelopes:
+        in_flight.append(_sent(envelope))
+        while len(in_flight) >= window:
+            yield in_flight.popleft()
+    yield from in_flight
+
+
+def _sent(envelope: Envelope) -> Sent:
+    if envelope.before_commit is not None and not envelope.before_commit():
+        return Sent(envelope, error=Withdrawn("withdrawn", "before_commit said no"))
+    results = tuple(RecipientResult(address, True, OK) for address in envelope.recipients)
+    return Sent(envelope, result=SendResult(results, OK, "1"))
+
+
+def pretend() -> None:
+    """Replace what talks to a server."""
+    nothing = {"open": None, "authenticate": None, "reset": None, "close": None}
+    for name, answer in nothing.items():
+        setattr(Conversation, name, lambda self, *_, _answer=answer, **__: _answer)
+    Conversation.is_open = property(lambda self: True)  # type: ignore[assignment,method-assign]
+    Conversation.idle_s = property(lambda self: 0.0)  # type: ignore[assignment,method-assign]
+    Conversation.is_usable = lambda self, **_: True  # type: ignore[assignment,method-assign]
+    Conversation.send_all = send_all  # type: ignore[method-assign]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, default=4)
+    arguments = parser.parse_args()
+    pretend()
+    worker.run(create_app(), threads=arguments.threads)
+
+
+if __name__ == "__main__":
+    main()
