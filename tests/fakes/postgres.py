@@ -23,9 +23,7 @@ class Postgres:
     of its environment; `durable` makes a commit wait for the disk, as it does outside of tests.
     """
 
-    def __init__(
-        self, *, also_on: str = "", more: Mapping[str, str] | None = None, durable: bool = False
-    ) -> None:
+    def __init__(self, *, also_on: str = "", more: Mapping[str, str] | None = None, durable: bool = False) -> None:
         self._fsync = "on" if durable else "off"
         # Given after the change of user: what changes a program's libraries must not meet setpriv.
         self._setting = ["env", *(f"{name}={value}" for name, value in (more or {}).items())]
