@@ -36,7 +36,8 @@ def no_outside_world() -> None:
     """Browser and installation are processes of their own; the guard of the unit tests would not see them."""
 
 
-@pytest.fixture(scope="session")
+# For a module and not for the session: while one is open in this process, no other test could open its own.
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
     if tools.chromium() is None:
         assert not os.environ.get("CI"), "Chromium must be there in CI"
@@ -45,7 +46,7 @@ def playwright() -> Iterator[Playwright]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(playwright: Playwright) -> Iterator[Browser]:
     browser = playwright.chromium.launch(executable_path=tools.chromium(), headless=True, args=FLAGS)
     yield browser
