@@ -26,7 +26,7 @@ from security.vault import Place, Unreadable
 from tests.mail.outbox.conftest import statements
 
 MIB = 1024 * 1024
-LARGE = random.Random(1).randbytes(2 * MIB + 5)
+LARGE = random.Random(1).randbytes(3 * MIB + 5)  # more pieces than are fetched at a time
 FILES = (
     Attachment("large.bin", "application/octet-stream", LARGE),
     Attachment("empty.txt", "text/plain", b""),
@@ -73,9 +73,9 @@ def test_a_file_lies_in_sealed_pieces_of_a_mebibyte_beside_the_json(
 ) -> None:
     message = claimed(attachments=FILES)
     stored = pieces(db)
-    assert [(one.part, one.piece) for one in stored] == [(0, 0), (0, 1), (0, 2), (2, 0)]
+    assert [(one.part, one.piece) for one in stored] == [(0, 0), (0, 1), (0, 2), (0, 3), (2, 0)]
     opened = [equipment.vault.open(one.sealed, Place("message_blobs", one.uid, "sealed")) for one in stored]
-    assert [len(one) for one in opened] == [MIB, MIB, 5, len(b"a small file")]
+    assert [len(one) for one in opened] == [MIB, MIB, MIB, 5, len(b"a small file")]
     sealed = db.session.scalar(select(MessageContent.sealed).where(MessageContent.message_id == message.id))
     assert len(sealed) < 2000
 
