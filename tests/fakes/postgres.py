@@ -43,7 +43,7 @@ class Postgres:
         self._run("initdb", "-D", str(data), "-U", "storepost", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         if also_on:
             with (data / "pg_hba.conf").open("a") as rules:
-                rules.write("host all all samenet trust\n")
+                rules.write("host all all all trust\n")
         self._addresses = ",".join(filter(None, ("127.0.0.1", also_on)))
         self.start()
 
