@@ -23,7 +23,7 @@ from app import create_app
 from bench.peers import content
 from bench.processes import say
 from extensions import db
-from mail import api_keys, drafts, nudges, outbox
+from mail import api_keys, drafts, outbox
 from mail import settings as email_settings
 from mail.audit import Actor
 from mail.equipment import Equipment
@@ -107,8 +107,6 @@ class Feeder:
         for store in stores:
             for number in range(count):
                 uids.append(outbox.enqueue(store, new, equipment=equipment).uid)
-                # As the doors do that messages come in by; one for a store in a transaction is sent once.
-                nudges.after_commit(store, equipment.nudges)
                 if (number + 1) % per_commit == 0 or number + 1 == count:
                     db.session.commit()
         last_at = time.monotonic()
