@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,12 @@ class Writers:
         self._equipment: Equipment = app.extensions["storepost"]
         self._limits = limits
         self._queue: queue.SimpleQueue[HandedOver | None] = queue.SimpleQueue()
+        with app.app_context():
+            # SQLite has one writer and lets the next one sleep for a while; a lock wakes it at once. Meanwhile it
+            # takes its messages apart.
+            self._turn: AbstractContextManager[object] = (
+                threading.Lock() if db.engine.dialect.name == "sqlite" else nullcontext()
+            )
         # Daemons: a database that hangs must not keep a stopped process from ending.
         self._threads = [
             threading.Thread(target=self._work, name=f"relay-write-{n}", daemon=True) for n in range(limits.writers)
@@ -167,8 +174,9 @@ class Writers:
         answers: list[Answer] = []
         failure: Exception | None = None
         try:
-            self._store(ready, answers)
-            db.session.commit()
+            with self._turn:
+                self._store(ready, answers)
+                db.session.commit()
         except Exception as error:
             _give_back_session()
             if not (len(answers) == len(ready) and _are_stored(answers)):
