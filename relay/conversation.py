@@ -1,22 +1,21 @@
 """One SMTP conversation, from the greeting to the end: what may be said when, and how much of it.
 
-aiosmtpd brings the connection, STARTTLS and the plain commands. What decides about acceptance is ours: it ends a
-command at any LF, cancels a conversation in the middle of an answer when the client has sent its last byte, writes the
-names of our exceptions into replies, and keeps the whole message line by line. Source: RFC 5321, 2034, 2920, 4954.
+aiosmtpd brings the connection and the sign-in challenges. The conversation itself is ours: the library's ends a command
+at any LF, writes the names of exceptions into replies, and keeps a message line by line. Source: RFC 5321, 2920, 4954.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from aiosmtpd.smtp import MISSING, SMTP, Session, TLSSetupException
+from aiosmtpd.smtp import MISSING
 
 from relay import sign_in
-from relay.connections import CLOSING, client_of
+from relay.connection import TIMEOUT, Connection, Over
+from relay.connections import CLOSING
 from relay.data import Incoming, begin_message
 from relay.grammar import Refusal, parse_command, parse_recipient, parse_sender
 from relay.writing import Answer, HandedOver
@@ -28,46 +27,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BUSY = "451 4.3.0 Too much mail is waiting to be written; send it again later"
-TIMEOUT = "421 4.4.2 Too slow; connect again"
-CLOSE_WITHIN_S = 10.0
-# aiosmtpd answers some commands by itself, without the enhanced codes that we promise (RFC 2034).
-_ENHANCED = {
-    "221": "2.0.0", "250": "2.0.0", "454": "4.7.0", "500": "5.5.2", "501": "5.5.4", "502": "5.5.1", "503": "5.5.1",
-}  # fmt: skip
-_HAS_ENHANCED = re.compile(r"[245][0-9]{2} [245]\.[0-9]{1,3}\.[0-9]{1,3} ")
 _BEFORE_TLS = frozenset({"EHLO", "HELO", "STARTTLS", "NOOP", "RSET", "QUIT"})
-# What only a lost or hostile client says.
-_MISTAKES = ("500", "501", "502", "504")
 
 
-class _Over(Exception):
-    """The conversation ends here; the text is the last reply, if there is one."""
-
-
-class Conversation(SMTP):
+class Conversation(Connection):
     """The server's side of one connection."""
 
-    # Read by aiosmtpd's __init__ for its stream: messages are read in pieces of this size.
-    line_length_limit = 64 * 1024
     AuthLoginUsernameChallenge = "Username:"
     AuthLoginPasswordChallenge = "Password:"
 
-    session: Session  # from the first moment on: aiosmtpd makes one when the connection is made
-
     def __init__(self, relay: Relay) -> None:
-        super().__init__(
-            object(),
-            data_size_limit=relay.limits.message_bytes,
-            enable_SMTPUTF8=True,
-            hostname=relay.name,
-            ident="ESMTP Storepost",
-            tls_context=relay.tls_context,
-            loop=asyncio.get_running_loop(),
-        )
-        self.client = "unknown"
+        super().__init__(relay)
         self.holder: KeyHolder | None = None
-        self._relay = relay
-        self._limits = relay.limits
         self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
             "EHLO": self.smtp_EHLO, "HELO": self.smtp_HELO, "STARTTLS": self.smtp_STARTTLS, "AUTH": self.smtp_AUTH,
             "MAIL": self.smtp_MAIL, "RCPT": self.smtp_RCPT, "DATA": self.smtp_DATA, "RSET": self.smtp_RSET,
@@ -78,32 +49,15 @@ class Conversation(SMTP):
         self._is_international = False
         self._is_leaving = self._is_waiting = self._is_being_written = False
         self._sign_in_by = 0.0
-        self._accepted = self._since_accepted = self._mistakes = self._failures = 0
+        self._accepted = self._since_accepted = self._failures = 0
 
     # The connection ----------------------------------------------------------------------------------------------
 
-    @property
-    def is_encrypted(self) -> bool:
-        return self.session.ssl is not None
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.client = client_of(self.session.peer)
+        # Once more after STARTTLS: what was said in clear counts for nothing (RFC 3207 4.2).
         self._forget_message()
-        # What was said in clear counts for nothing after STARTTLS (RFC 3207 4.2).
         self.holder = None
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._relay.connections.forget(self)
-        super().connection_lost(error)
-
-    def eof_received(self) -> bool | None:
-        # The client may have sent its last byte and still wait for answers to what it said before.
-        asyncio.StreamReaderProtocol.eof_received(self)
-        return not self.is_encrypted
-
-    def _timeout_cb(self) -> None:
-        """The library's one clock ends a connection without a word; ours run for each command, message and reply."""
 
     def leave(self) -> None:
         """End it as soon as no message is in hand; at once, when it waits for a command."""
@@ -114,29 +68,9 @@ class Conversation(SMTP):
     def cut(self) -> None:
         """End it now. A message that is being written gets no answer rather than a wrong one."""
         if self._is_open and not self._is_being_written:
-            self._writer.write(f"{CLOSING}\r\n".encode("ascii"))
-            self._writer.close()
+            self.say_last(CLOSING)
         else:
-            self._abort()
-
-    def _abort(self) -> None:
-        for transport in (self.transport, self._original_transport):
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
-
-    async def push(self, status: str | bytes) -> None:
-        """Send a reply; a client that takes nothing off us is cut."""
-        reply = status if isinstance(status, str) else status.decode("utf-8", "replace")
-        if reply[:3] in _ENHANCED and not _HAS_ENHANCED.match(reply):
-            reply = f"{reply[:3]} {_ENHANCED[reply[:3]]}{reply[3:]}"
-        if reply[:3] in _MISTAKES:
-            self._mistakes += 1
-        await self._send(reply)
-
-    async def _send(self, text: str) -> None:
-        self._writer.write(text.encode("utf-8", "replace") + b"\r\n")
-        async with asyncio.timeout(self._limits.idle_s):
-            await self._writer.drain()
+            self.abort()
 
     # The loop ----------------------------------------------------------------------------------------------------
 
@@ -145,62 +79,54 @@ class Conversation(SMTP):
         try:
             try:
                 if refusal := self._relay.connections.admit(self):
-                    raise _Over(refusal)
+                    raise Over(refusal)
                 await self._converse()
-            except _Over as end:
-                if end.args:
-                    await self.push(end.args[0])
+            except Over as end:
+                await self.push(end.args[0])
             except asyncio.CancelledError:
                 if not self._is_leaving or self.transport is None:
                     raise
                 await self.push(CLOSING)
         except TimeoutError:
-            self._abort()  # what it does not take off us would keep the connection open
+            self.abort()  # what it does not take off us would keep the connection open
         except (OSError, asyncio.IncompleteReadError):
             pass  # there is nobody to tell
         except Exception:
             logger.exception("a relay conversation broke", extra={"client": self.client})
             if self.transport is not None:
-                self._writer.write(b"421 4.3.0 Something went wrong here; try again later\r\n")
+                self.say_last("421 4.3.0 Something went wrong here; try again later")
         finally:
-            self._writer.close()
-            if self.transport is not None and self._writer.transport.get_write_buffer_size():
-                self.loop.call_later(CLOSE_WITHIN_S, self._abort)
+            # Not in connection_lost: after a handshake that failed nobody calls it.
+            self._relay.connections.forget(self)
+            self.close()
 
     async def _converse(self) -> None:
         self._start_sign_in_clock()
         await self.push(f"220 {self.hostname} {self.__ident__}")
         while True:
             if self._is_leaving and not self._is_open:
-                raise _Over(CLOSING)
-            line = await self._next_line()
+                raise Over(CLOSING)
+            line = await self._next_command()
             self._since_accepted += 1
             if self._since_accepted > self._limits.commands_per_message:
-                raise _Over("421 4.7.0 Too many commands without a message")
+                raise Over("421 4.7.0 Too many commands without a message")
             try:
                 await self._obey(line)
             except Refusal as refusal:
                 if refusal.reply:
                     await self.push(refusal.reply)
-            if self._mistakes >= self._limits.mistakes:
-                raise _Over("421 4.7.0 Too many commands that are none")
+            if self.mistakes >= self._limits.mistakes:
+                raise Over("421 4.7.0 Too many commands that are none")
 
     def _start_sign_in_clock(self) -> None:
         """Whoever is not signed in has so much time for it from now on."""
         self._sign_in_by = self.loop.time() + self._limits.sign_in_s
 
-    async def _next_line(self) -> bytes:
+    async def _next_command(self) -> bytes:
         deadline = self.loop.time() + self._limits.idle_s
-        if self.holder is None:
-            deadline = min(deadline, self._sign_in_by)
         self._is_waiting = True
         try:
-            async with asyncio.timeout_at(deadline):
-                return await self._reader.readuntil(b"\n")
-        except TimeoutError:
-            raise _Over(TIMEOUT) from None
-        except asyncio.LimitOverrunError:
-            raise _Over("500 5.5.2 This line never ends") from None
+            return await self.read_line(deadline if self.holder else min(deadline, self._sign_in_by))
         finally:
             self._is_waiting = False
 
@@ -230,13 +156,13 @@ class Conversation(SMTP):
             words.append("STARTTLS")
         if self.is_encrypted or not self._relay.needs_tls:
             words.append("AUTH PLAIN LOGIN")
-        await self._send("\r\n".join([f"250-{word}" for word in words[:-1]] + [f"250 {words[-1]}"]))
+        await self.send("\r\n".join([f"250-{word}" for word in words[:-1]] + [f"250 {words[-1]}"]))
 
     async def smtp_HELO(self, hostname: str) -> None:
         if not hostname:
             raise Refusal("501 5.5.4 Write HELO and your name")
         self._greeted(hostname, is_extended=False)
-        await self._send(f"250 {self.hostname}")
+        await self.send(f"250 {self.hostname}")
 
     def _greeted(self, hostname: str, *, is_extended: bool) -> None:
         self._forget_message()
@@ -250,16 +176,7 @@ class Conversation(SMTP):
             raise Refusal("503 5.5.1 This connection is encrypted already")
         if not self.tls_context:
             raise Refusal("502 5.5.1 There is no STARTTLS here")
-        try:
-            await super().smtp_STARTTLS("")
-        except TLSSetupException:
-            # The client did not like our certificate. aiosmtpd would now close a transport that Python has not made
-            # yet, and leave its timer running.
-            if self._timeout_handle is not None:
-                self._timeout_handle.cancel()
-            self._relay.connections.forget(self)
-            self._abort()
-            raise asyncio.CancelledError from None
+        await self.start_tls()
 
     async def smtp_AUTH(self, arg: str) -> None:
         mechanism, _, initial = arg.partition(" ")
@@ -283,9 +200,9 @@ class Conversation(SMTP):
             async with asyncio.timeout(self._limits.sign_in_s):
                 answer = await self.challenge_auth(challenge)
         except TimeoutError:
-            raise _Over(TIMEOUT) from None
+            raise Over(TIMEOUT) from None
         except ValueError:
-            raise _Over("500 5.5.6 This line never ends") from None
+            raise Over("500 5.5.6 This line never ends") from None
         if answer is MISSING:
             # Aborted, or no base64: the library has said so.
             raise Refusal("")
@@ -302,7 +219,7 @@ class Conversation(SMTP):
         self._failures += 1
         await self.push(verdict.reply)
         if verdict.is_last or self._failures >= self._limits.sign_in_failures:
-            raise _Over("421 4.7.0 Too many failed sign-ins")
+            raise Over("421 4.7.0 Too many failed sign-ins")
 
     # The envelope ------------------------------------------------------------------------------------------------
 
@@ -316,7 +233,7 @@ class Conversation(SMTP):
         if sender.size_bytes > self._limits.message_bytes:
             raise Refusal(f"552 5.3.4 A message may have {self._limits.message_bytes} bytes")
         if self._accepted >= self._limits.messages_per_connection:
-            raise _Over("421 4.7.0 Enough for one connection; connect again")
+            raise Over("421 4.7.0 Enough for one connection; connect again")
         self._is_open = True
         self._is_international = sender.is_international
         await self.push("250 2.1.0 Sender OK")
@@ -360,7 +277,7 @@ class Conversation(SMTP):
                 async with asyncio.timeout(self._limits.data_s):
                     await incoming.read(self._reader)
             except TimeoutError:
-                raise _Over(TIMEOUT) from None
+                raise Over(TIMEOUT) from None
             answer = await self._written(HandedOver(holder, tuple(self._recipients.values()), incoming.content))
         finally:
             incoming.let_go()
@@ -393,7 +310,7 @@ class Conversation(SMTP):
         self._since_accepted = 0
         if answer.uid:
             self._accepted += 1
-            self._mistakes = 0
+            self.mistakes = 0
             logger.info("accepted %s", answer.uid, extra=facts | {"message_uid": answer.uid, "recipients": recipients})
             return
         if answer.is_signed_out:
@@ -414,7 +331,7 @@ class Conversation(SMTP):
         await self.push("214 2.0.0 Sign in with the store’s code and an API key, then send")
 
     async def smtp_QUIT(self, arg: str) -> None:
-        raise _Over("221 2.0.0 Bye")
+        raise Over("221 2.0.0 Bye")
 
 
 def quiet_library() -> None:

@@ -239,6 +239,7 @@ def test_a_handshake_that_never_comes_harms_nobody(start: Callable[..., Relay], 
         broken.send(b"this is no handshake\r\n")
         assert broken.is_closed()
         assert peer.sign_in(key).envelope().data().code == 250
+        wait_for(lambda: len(relay.connections) == 2)  # the broken one has left its place
 
 
 # Connections ----------------------------------------------------------------------------------------------------------
