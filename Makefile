@@ -12,7 +12,7 @@ help: ## List these targets
 run: $(VENV)/.runtime ## Run everything on this machine: web, worker, sandbox (SANDBOX=0 leaves the sandbox out)
 	@$(BIN)/python scripts/run.py
 
-test: $(VENV)/.dev ## Run all tests, browser tests included; installs Chromium, PostgreSQL, Redis and Postfix where it can
+test: $(VENV)/.dev ## Run all tests, browser tests included; installs programs they need where it can
 	@$(BIN)/python scripts/test_tools.py
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
@@ -27,7 +27,9 @@ types: $(VENV)/.dev ## Check types only
 bench: $(VENV)/.dev ## Run the benchmarks into docs/benchmarks.md (one part: ARGS="--only smtp")
 	@$(BIN)/python -m bench $(ARGS)
 
-soak: test ## The long runs; today the same as the short ones
+soak: $(VENV)/.dev ## The long runs with kills and faults (about 40 minutes), their figures into docs/benchmarks.md
+	@$(BIN)/python scripts/test_tools.py
+	@$(BIN)/python -m pytest tests/crash --soak $(ARGS)
 
 screenshots: $(VENV)/.dev ## Take the pictures in docs/screenshots
 	@$(BIN)/python scripts/test_tools.py
