@@ -16,7 +16,7 @@ help: ## List these targets
 run: $(VENV)/.runtime ## Run everything on this machine: web, worker, relay, sandbox (RELAY=0 and SANDBOX=0 leave those out)
 	@$(BIN)/python scripts/run.py
 
-test: $(VENV)/.dev ## Run all tests, browser tests included; installs Chromium, PostgreSQL, Redis and Postfix where it can
+test: $(VENV)/.dev ## Run all tests, browser tests included; installs programs they need where it can
 	@$(BIN)/python scripts/test_tools.py
 	@$(TEMP) $(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
@@ -31,9 +31,9 @@ types: $(VENV)/.dev ## Check types only
 bench: $(VENV)/.dev $(PEERS)/.peers ## Run the benchmarks into docs/benchmarks.md (one part: ARGS="--only smtp")
 	@$(BIN)/python -m bench $(ARGS)
 
-soak: $(VENV)/.dev ## The long runs: kills, faults, load (about half an hour); figures into docs/benchmarks.md
+soak: $(VENV)/.dev ## The long runs with kills, faults and load (about 40 minutes), their figures into docs/benchmarks.md
 	@$(BIN)/python scripts/test_tools.py
-	@$(TEMP) $(BIN)/python -m pytest --soak tests/crash tests/relay/test_load.py $(ARGS)
+	@$(BIN)/python -m pytest --soak tests/crash tests/relay/test_load.py $(ARGS)
 
 screenshots: $(VENV)/.dev ## Take the pictures in docs/screenshots
 	@$(BIN)/python scripts/test_tools.py

@@ -307,6 +307,10 @@ class Site:
         self.workers.remove(worker)
         self.kills += 1
 
+    def is_sending(self, worker: Worker) -> bool:
+        """Whether this worker has a connection to any of the servers."""
+        return sockets.connections_to(worker.pid, self.sinks.ports) > 0
+
     def at_work(self, peer: tuple[str, int]) -> Worker:
         """Return the worker at the other end of this connection."""
         for worker in self.workers:

@@ -89,7 +89,7 @@ def machines() -> Iterator[Machines]:
 def test_random_kills_on_two_machines(
     queue: str, machines: Machines, ground: Ground, open_site: Callable[..., Site], soak: bool, figures: Figures
 ) -> None:
-    run = replace(LONG if soak else SHORT, workers=2, messages=2_500 if soak else 60, seconds=150 if soak else 3)
+    run = replace(LONG if soak else SHORT, workers=2, messages=2_000 if soak else 60, kills=100 if soak else 2)
     database = ground.postgres(machines.postgres())
     queue_url = database.replace("+psycopg", "") if queue == "postgres" else machines.redis().url
     with Sinks(STORES, host=machines.address, seed=run.seed) as sinks:

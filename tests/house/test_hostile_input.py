@@ -165,7 +165,7 @@ FORMS = {
     "/stores/{}/edit": {"name": "Acme", "code": "acme-store", "domain": ""},
     "/stores/{}/copy": {"name": "Copy", "code": "copy", "emails_off": "1", "emails_off-present": "1"},
     "/stores/{}/delete": {"code": "acme-store"},
-    "/stores/{}/api-keys": {"name": "Web shop"},
+    "/stores/{}/api-keys": {"name": "Web shop", "send-present": "1", "send": "1", "read-present": "1", "read": "1"},
 }
 
 NO_TEXT = [b"%ff%fe", b"\xff\xfe", b"%ed%a0%80", b"%c0%80", b"a%00b", b"%e2%80%ae", b"a%0ab"]

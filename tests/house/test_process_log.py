@@ -62,7 +62,10 @@ def _story(installation: Installation) -> dict[str, str]:
         places.append(urlsplit(answer.headers["Location"]).path)
     assert places == [tab, "/oauth/outcome"]
     page = browser.get(installation.url + tab, timeout=30)
-    made = post(tab.replace("advanced-smtp", "api-keys"), {"name": "Web shop"})
+    made = post(
+        tab.replace("advanced-smtp", "api-keys"),
+        {"name": "Web shop", "send-present": "1", "send": "1", "read-present": "1", "read": "1"},
+    )
     key = re.findall(r"sp_[\w-]{43}", made.text)[0]
     sent = requests.post(
         f"{installation.url}/api/v1/messages",

@@ -261,7 +261,10 @@ def _be_refused(alice: Browser, advanced: Tab, classic: Tab, watch: Watch) -> No
 
 
 def _hand_in_and_deliver(app: Flask, alice: Browser, store_id: int, watch: Watch, provider: Sandbox) -> str:
-    made = alice.post(f"/stores/{store_id}/api-keys", {"name": "Web shop"})
+    made = alice.post(
+        f"/stores/{store_id}/api-keys",
+        {"name": "Web shop", "send-present": "1", "send": "1", "read-present": "1", "read": "1"},
+    )
     [key] = set(re.findall(r"sp_[\w-]{43}", made.text))
     watch.add("api key", key)
     assert _send(alice, key).status_code == 202
