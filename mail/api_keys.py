@@ -20,9 +20,9 @@ from extensions import db
 from mail import audit
 from mail.audit import Actor
 from models.api_key import APIKey, Scope
-from models.database import reading
+from models.prepared import Prepared
 from models.store import Store
-from models.types import utcnow
+from models.types import from_ms, utcnow
 from security.secret import Secret
 
 KEY_PREFIX = "sp_"
@@ -31,10 +31,11 @@ SHOWN_CHARS = len(KEY_PREFIX) + 8
 USED_EVERY = timedelta(minutes=5)
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +(sp_[A-Za-z0-9_-]{43}) *")
-# Made once: it runs for every request, and to build it costs as much as to run it.
-_by_hash = select(
-    APIKey.id, APIKey.store_id, APIKey.name, APIKey.prefix, APIKey.scopes, APIKey.key_hash, APIKey.last_used_at
-).where(APIKey.key_hash == bindparam("hashed"), APIKey.revoked_at.is_(None))
+_by_hash = Prepared(
+    select(
+        APIKey.id, APIKey.store_id, APIKey.scopes, APIKey.name, APIKey.prefix, APIKey.key_hash, APIKey.last_used_at
+    ).where(APIKey.key_hash == bindparam("hashed"), APIKey.revoked_at.is_(None))
+)
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,15 @@ def holder_of(authorization: str | None) -> KeyHolder | None:
     if found is None:
         return None
     hashed = _hash(found[1])
-    # On a connection of its own, which is free again before the request's body arrives, and as a reader: a large
-    # upload must not keep SQLite's only writer waiting.
-    with reading(), db.engine.connect() as connection:
-        row = connection.execute(_by_hash, {"hashed": hashed}).first()
-    if row is None or not hmac.compare_digest(row.key_hash, hashed):
+    # Before the request's body arrives, and outside of any transaction: a large upload must keep nobody waiting.
+    row = _by_hash.first(db.engine, {"hashed": hashed})
+    if row is None:
         return None
-    is_stale = row.last_used_at is None or row.last_used_at < utcnow() - USED_EVERY
-    return KeyHolder(row.id, row.store_id, frozenset(row.scopes.split()), is_stale, row.name, row.prefix)
+    key_id, store_id, scopes, name, prefix, key_hash, used_ms = row
+    if not hmac.compare_digest(key_hash, hashed):
+        return None
+    is_stale = used_ms is None or from_ms(used_ms) < utcnow() - USED_EVERY
+    return KeyHolder(key_id, store_id, frozenset(scopes.split()), is_stale, name, prefix)
 
 
 def touch(holder: KeyHolder, *, on: Connection | None = None) -> None:

@@ -33,7 +33,12 @@ class Instant(TypeDecorator[datetime]):
         return round((value - EPOCH) / timedelta(milliseconds=1))
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else EPOCH + timedelta(milliseconds=int(value))
+        return None if value is None else from_ms(value)
+
+
+def from_ms(value: int) -> datetime:
+    """An `Instant` as the database has it, as a datetime."""
+    return EPOCH + timedelta(milliseconds=int(value))
 
 
 def enum_column(kind: type[enum.StrEnum]) -> Enum:

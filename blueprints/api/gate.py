@@ -34,7 +34,7 @@ def with_key(scope: Scope) -> Any:
             except SQLAlchemyError:
                 return database_away(NOT_STORED if scope is Scope.SEND else NOT_READ)
             if holder is None:
-                return _no_key()
+                return no_key()
             g.api_usage = usage = _rates().count(holder)
             if usage is not None and usage.is_over:
                 return _too_many(usage)
@@ -64,7 +64,8 @@ def database_away(detail: str) -> Response:
     return response
 
 
-def _no_key() -> Response:
+def no_key() -> Response:
+    """401: no key, or none that is in use."""
     response = problem(401, detail="Send the API key of a store as “Authorization: Bearer sp_…”.")
     response.headers["WWW-Authenticate"] = 'Bearer realm="Storepost"'
     return response

@@ -5,11 +5,11 @@ Hand in one message or many, see one or a list, cancel one while it has not gone
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, current_app
 from flask.blueprints import BlueprintSetupState
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, NoResultFound
 
 from blueprints.api import answers, bodies, gate, reference
 from blueprints.api.gate import NOT_READ, NOT_STORED, database_away, with_key
@@ -17,6 +17,7 @@ from blueprints.problems import problem
 from blueprints.web import equipment, public
 from extensions import csrf, db
 from mail import audit, intake, outbox
+from mail.accepting_together import Together
 from mail.api_keys import KeyHolder
 from mail.api_rates import RequestRates
 from mail.outbox import Enqueued, HandedIn
@@ -30,12 +31,14 @@ bp.after_request(gate.tell_rates)
 
 # As long as a message's name is: "batch" is none.
 _UID = "<string(length=32):uid>"
+_TOGETHER = "storepost_accepting_together"
 # Two requests with the same Idempotency-Key at once: the slower one finds the other's message the second time.
 _TRIES = 3
 
 
 @bp.record_once
 def _set_up(state: BlueprintSetupState) -> None:
+    state.app.extensions[_TOGETHER] = Together()
     state.app.extensions[gate.RATES] = RequestRates(state.app.config.get("API_REQUESTS_PER_MINUTE", 12_000))
 
 
@@ -53,7 +56,7 @@ def send(holder: KeyHolder) -> Response:
         return bodies.refusal(error)
     one = HandedIn(new, key, intake.fingerprint(document) if key else None)
     del document
-    found = _store(lambda: [_enqueue(holder, one)])
+    found = _store(holder, [one])
     if isinstance(found, Response):
         return found
     return answers.accepted(found[0]) if found[0] else problem(422, detail=answers.KEY_USED)
@@ -77,46 +80,30 @@ def send_batch(holder: KeyHolder) -> Response:
         for position, new in enumerate(read)
         if isinstance(new, outbox.NewMessage)
     ]
-    found = _store(lambda: _enqueue_all(holder, good)) if good else []
+    found = _store(holder, good) if good else []
     if isinstance(found, Response):
         return found
     stored = iter(found)
     return answers.batch([one if isinstance(one, intake.Rejected) else next(stored) for one in read])
 
 
-def _enqueue(holder: KeyHolder, one: HandedIn) -> Enqueued | None:
-    """What became of the message; None when its Idempotency-Key was used for another one."""
-    try:
-        return outbox.enqueue(
-            holder.store_id,
-            one.new,
-            equipment=equipment(),
-            api_key_id=holder.key_id,
-            idempotency_key=one.idempotency_key,
-            idempotency_hash=one.idempotency_hash,
-        )
-    except outbox.IdempotencyConflict:
-        return None
+def _store(holder: KeyHolder, many: Sequence[HandedIn]) -> list[Enqueued | None] | Response:
+    """Write messages down for good and return what became of each; or why not. In one commit, shared with others.
 
-
-def _enqueue_all(holder: KeyHolder, many: Sequence[HandedIn]) -> list[Enqueued | None]:
-    found = outbox.enqueue_many(holder.store_id, many, equipment=equipment(), api_key_id=holder.key_id)
-    return [one if isinstance(one, Enqueued) else None for one in found]
-
-
-def _store(write: Callable[[], list[Enqueued | None]]) -> list[Enqueued | None] | Response:
-    """Write messages down for good in one commit, and only then return what became of each; or why not."""
+    None stands for an Idempotency-Key that was used for another message.
+    """
+    together: Together = current_app.extensions[_TOGETHER]
     for _ in range(_TRIES):
         try:
-            found = write()
-            db.session.commit()
+            found = together.accept(holder.store_id, many, equipment=equipment(), api_key_id=holder.key_id)
         except IntegrityError:
-            db.session.rollback()  # somebody else was faster with the same key
+            continue  # somebody else was faster with the same key
+        except NoResultFound:
+            return gate.no_key()  # the store went meanwhile, and its keys with it
         except DBAPIError:
-            db.session.rollback()
             return database_away(NOT_STORED)
         else:
-            return found
+            return [one if isinstance(one, Enqueued) else None for one in found]
     response = problem(409, detail="A request with this Idempotency-Key is being worked on.")
     response.headers["Retry-After"] = "1"
     return response

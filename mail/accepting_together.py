@@ -1,0 +1,123 @@
+"""Messages that several requests hand in at the same moment share one commit.
+
+Each commit waits for the disk, and SQLite takes one at a time; a database on another machine answers each statement
+after a way there and back. So one thread writes for all that wait, and who comes meanwhile goes along with the next.
+Nobody waits longer than by itself: whoever finds nobody writing writes at once. Source: performance.md 4 and 6, line 9.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from extensions import db
+from mail.accepting import Answer, HandedIn, enqueue_many
+from mail.equipment import Equipment
+
+# What is larger than this goes by itself: small messages shall not wait for a large one.
+SHARED_CHARS = 256 * 1024
+SHARED_MESSAGES = 20
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """What one request hands in, and what becomes of it."""
+
+    store_id: int
+    api_key_id: int | None
+    handed: Sequence[HandedIn]
+    answers: list[Answer] | None = None
+    is_alone: bool = False
+    woken: threading.Event = field(default_factory=threading.Event)
+
+
+class Together:
+    """The writer of this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[_Waiting] = []
+        self._has_writer = False
+
+    def accept(
+        self, store_id: int, handed: Sequence[HandedIn], *, equipment: Equipment, api_key_id: int | None
+    ) -> list[Answer]:
+        """Store messages for good and return what became of each, in their order. Commits.
+
+        Called outside of a transaction, for messages that concern nobody else: trouble with those of others is not
+        felt here.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: as `enqueue_many` does; nothing was stored, and the session is rolled back.
+        """
+        mine = _Waiting(store_id, api_key_id, handed, is_alone=_is_large(handed))
+        if not mine.is_alone:
+            self._write_with_others(mine, equipment)
+        if mine.answers is None:
+            _write([mine], equipment)
+        assert mine.answers is not None
+        return mine.answers
+
+    def _write_with_others(self, mine: _Waiting, equipment: Equipment) -> None:
+        with self._lock:
+            self._waiting.append(mine)
+            if self._has_writer:
+                writes = False
+            else:
+                writes = self._has_writer = True
+        if not writes:
+            mine.woken.wait()
+            if mine.answers is not None or mine.is_alone:
+                return
+        self._write_for_all(equipment)
+
+    def _write_for_all(self, equipment: Equipment) -> None:
+        """Write all that waits by now; then wake them, and the next one to write if there is one."""
+        with self._lock:
+            group, self._waiting = self._waiting, []
+        try:
+            _write(group, equipment)
+        except BaseException as error:
+            # Somebody's trouble, and nobody knows whose: each tries by itself, and hears of its own.
+            for one in group:
+                one.is_alone = True
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            with self._lock:
+                next_one = self._waiting[0] if self._waiting else None
+                self._has_writer = next_one is not None
+            for one in group:
+                one.woken.set()
+            if next_one is not None:
+                next_one.woken.set()
+
+
+def _write(group: Sequence[_Waiting], equipment: Equipment) -> None:
+    """Store what a group of requests hands in, in one commit, and give each its answers."""
+    by_sender: dict[tuple[int, int | None], list[_Waiting]] = {}
+    for one in group:
+        by_sender.setdefault((one.store_id, one.api_key_id), []).append(one)
+    answers: list[tuple[_Waiting, list[Answer]]] = []
+    try:
+        for (store_id, api_key_id), ones in by_sender.items():
+            handed = [message for one in ones for message in one.handed]
+            found = iter(enqueue_many(store_id, handed, equipment=equipment, api_key_id=api_key_id))
+            answers += [(one, [next(found) for _ in one.handed]) for one in ones]
+        db.session.commit()
+    except BaseException:
+        db.session.rollback()
+        raise
+    for one, its_answers in answers:
+        one.answers = its_answers
+
+
+def _is_large(handed: Sequence[HandedIn]) -> bool:
+    if len(handed) > SHARED_MESSAGES:
+        return True
+    chars = 0
+    for one in handed:
+        new = one.new
+        chars += len(new.text or "") + len(new.html or "") + sum(len(file.content) for file in new.attachments)
+    return chars > SHARED_CHARS
