@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from mail.equipment import Equipment
 from mail.nudges import HueyNudges
 from mail.outbox_work import RENEWALS_PER_LEASE
 from mail.smtp.pool import ConversationPool
+from mail.sweeper import Sweeper
 from mail.turns import Turns
 from models.types import new_uid
 
@@ -51,7 +52,6 @@ MOST_THREADS = 4
 _TURN_TIMEOUT_S = 10.0
 _AWAY_S = 2.0
 _SAY_AGAIN_S = 60.0
-_CLOCK_SLACK_S = 2.0
 
 
 def run(app: Flask, *, threads: int = 16, once: bool = False) -> None:
@@ -124,7 +124,7 @@ class Worker:
     def _look(self, *, once: bool) -> None:
         """Look for what is due, sweep and tidy up. Trouble of the database is waited out, never fatal."""
         next_alive = next_tidy = 0.0
-        watch = _ClockWatch()
+        sweeper = Sweeper(self._equipment.lease)
         while not self.stopping.is_set():
             try:
                 now = time.monotonic()
@@ -134,9 +134,7 @@ class Worker:
                     )
                     doctor.sweep()
                     next_alive = now + SAY_ALIVE_EVERY_S
-                if watch.was_put_back(outbox_mending.database_now()):
-                    outbox_mending.mend_clock(lease=self._equipment.lease)
-                outbox.sweep()
+                sweeper.sweep()
                 is_quiet = self._turns.is_quiet
                 due = outbox.due_stores()
                 for store_id in due:
@@ -148,6 +146,7 @@ class Worker:
                     next_tidy = now + TIDY_EVERY_S
             except SQLAlchemyError:
                 self._trouble.tell("the database does not answer the worker")
+                sweeper.put_off()
                 self.stopping.wait(_AWAY_S)
             finally:
                 _forget_session()
@@ -293,18 +292,6 @@ class _Hands:
     @property
     def is_over(self) -> bool:
         return self.ends_at is not None and time.monotonic() >= self.ends_at - 1
-
-
-class _ClockWatch:
-    """Notices when the database's clock goes back against ours, which only ever goes on. At first it assumes so."""
-
-    def __init__(self) -> None:
-        self._offset: float | None = None
-
-    def was_put_back(self, database_now: datetime) -> bool:
-        offset = database_now.timestamp() - time.monotonic()
-        before, self._offset = self._offset, offset
-        return before is None or offset < before - _CLOCK_SLACK_S
 
 
 class _Trouble:

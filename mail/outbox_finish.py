@@ -6,6 +6,8 @@ all of these under its own name. Source: security.md 64-68, 72.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -282,16 +284,22 @@ def _hold_statement(store_id: int, reason: HoldReason, outcome: Outcome | None) 
     )
 
 
-def sweep() -> int:
+def sweep(*, until: float = math.inf) -> int | None:
     """Free the claims whose lease ran out, end what expired, commit, and return how many rows changed.
 
     Becomes a writer only when there is something to do. The token of a freed claim stays until somebody else takes
     the message, so that a result that was kept through an outage still finds it.
+
+    Args:
+        until: with the right to write later than this, on this process's monotonic clock, it does nothing and returns
+            None: others have waited as long, and could not renew their claims.
     """
     with reading(), db.engine.begin() as connection:
         if connection.execute(_ANYTHING_TO_SWEEP).first() is None:
             return 0
     with writing(), db.engine.begin() as connection:
+        if time.monotonic() > until:
+            return None
         return sum(connection.execute(statement).rowcount for statement in (_PARK_POISON, _FREE_LOST, _END_LATE))
 
 

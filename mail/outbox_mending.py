@@ -7,7 +7,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
-from sqlalchemy import BigInteger, Connection, Table, bindparam, select, update
+from sqlalchemy import BigInteger, Connection, Table, bindparam, or_, select, update
 
 from extensions import db
 from mail import backoff
@@ -37,7 +37,7 @@ def mend_clock(*, lease: timedelta) -> int:
     """After the database's clock was put back: let nothing wait for the time that was. Return how many rows changed.
 
     A claim that reaches further ahead than any renewal can have written begins anew: its worker may be alive. Mail
-    that came in "later than now" and was due at once is due now.
+    that came in "later than now" and was due at once is due now, also when it is claimed: its worker may be dead.
     """
     lease_ms = milliseconds(lease)
     with writing(), db.engine.begin() as connection:
@@ -52,7 +52,7 @@ _SHORTEN: Final = (
 )
 _DUE_NOW: Final = (
     update(messages)
-    .where(IS_WAITING, _c.created_at > clock.now(_AHEAD), _c.due_at <= _c.created_at)
+    .where(or_(IS_WAITING, IS_SENDING), _c.created_at > clock.now(_AHEAD), _c.due_at <= _c.created_at)
     .values(due_at=clock.now(), created_at=clock.now())
 )
 
