@@ -96,7 +96,7 @@ class Content:
 # In ---------------------------------------------------------------------------------------------------------------
 
 
-def as_json(new: NewMessage, stored: Sequence[StoredFile]) -> str:
+def as_json(new: NewMessage, stored: Sequence[StoredFile] = ()) -> str:
     """Return the part of a message that is sealed; recipients and subject have columns of their own.
 
     Args:

@@ -20,6 +20,7 @@ from models import CustomField, KeyringCheck, Message, MessageContent, Store, Us
 from models.authorization_request import AuthorizationRequest
 from models.database import reading
 from models.email_settings import Method
+from models.outbox import MessageBlob
 from models.test_run import TestRun
 from models.types import new_uid, utcnow
 from security.vault import Keyring, KeyringError, Place, Vault
@@ -79,6 +80,9 @@ def plain(app: Flask) -> dict[tuple[str, str], str]:
         db.session.flush()
         sealed = seal("message_contents", message.uid, "sealed")
         db.session.add(MessageContent(message_id=message.id, sealed=sealed))
+        uid = new_uid()
+        sealed = seal("message_blobs", uid, "sealed")
+        db.session.add(MessageBlob(uid=uid, message_id=message.id, part=0, piece=0, sealed=sealed))
     db.session.commit()
     assert {label for label, _ in said} == {column.label for column in SEALED_COLUMNS}
     return said

@@ -236,7 +236,7 @@ def test_a_content_that_does_not_open_parks_one_message(hand_in: Any, work: Any,
 def test_an_attachment_that_does_not_open_parks_one_message(
     hand_in: Any, work: Any, row: Any, db: Any, mta: MTA
 ) -> None:
-    files = (Attachment("a.bin", "application/octet-stream", bytes(1_500_000)),)
+    files = (Attachment("a.bin", "application/octet-stream", bytes(1_100_000)),)
     broken, fine = hand_in(attachments=files), hand_in(attachments=files)
     piece = select(MessageBlob.id).where(MessageBlob.message_id == row(broken).id, MessageBlob.piece == 1)
     db.session.execute(delete(MessageBlob).where(MessageBlob.id.in_(piece)))
