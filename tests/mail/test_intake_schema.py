@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import sys
 import unicodedata
@@ -19,7 +20,7 @@ FILE: dict[str, Any] = {"filename": "a.pdf", "content": "JVBERg=="}
 
 def is_taken(document: dict[str, Any]) -> bool:
     try:
-        intake.read_message(document)
+        intake.read_message(copy.deepcopy(document))  # it decodes files where they stand
     except intake.Rejected:
         return False
     return True
