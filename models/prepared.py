@@ -27,7 +27,10 @@ class Prepared:
             sqlalchemy.exc.SQLAlchemyError: the database does not answer.
         """
         text, order = self._text_for(engine.dialect)
-        connection = engine.raw_connection()
+        try:
+            connection = engine.raw_connection()
+        except engine.dialect.loaded_dbapi.Error:
+            return self._as_usual(engine, parameters)
         try:
             cursor = connection.cursor()
             cursor.execute(text, parameters if order is None else [parameters[name] for name in order])
