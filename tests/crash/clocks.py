@@ -13,7 +13,10 @@ from tests.fakes import tools
 
 
 class SharedClock:
-    """`environment` gives it to a process; the file lies where PostgreSQL's own user can read it."""
+    """Give it to a process by `environment`, and to PostgreSQL by `environment_of_postgres`.
+
+    Its file lies where PostgreSQL's own user can read it.
+    """
 
     def __init__(self) -> None:
         library = tools.faketime()
@@ -24,14 +27,17 @@ class SharedClock:
         Path(self._directory.name).chmod(0o755)
         self._file = Path(self._directory.name) / "clock"
         self.put(timedelta())
-        self.environment = {
-            "LD_PRELOAD": str(library),
+        common = {
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DISABLE_SHM": "1",
             # Timeouts and intervals run by the monotonic clock, which no correction of the time of day touches.
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
+        self.environment = {**common, "LD_PRELOAD": str(library)}
+        # PostgreSQL asks for the time in signal handlers too. The form for threads takes a lock for that, which the
+        # interrupted call may hold: the process would wait for itself.
+        self.environment_of_postgres = {**common, "LD_PRELOAD": str(library.with_name("libfaketime.so.1"))}
 
     def put(self, shift: timedelta) -> None:
         """Let everybody's time of day be this far from the true one, from now on."""

@@ -51,7 +51,7 @@ def test_a_clock_that_jumps_forward_and_back_delays_and_doubles_nothing(
         if kind == "sqlite":
             database = ground.sqlite(tmp_path)
         else:
-            server = Postgres(more=shared_clock.environment)
+            server = Postgres(more=shared_clock.environment_of_postgres)
             stack.callback(server.stop)
             database = ground.postgres(server)
         site = open_site(database, sinks=sinks, more=shared_clock.environment)
