@@ -333,7 +333,13 @@ class Site:
     def wait_until_through(self, uids: Sequence[str] = (), within_s: float = 20) -> float:
         """Wait until these messages (or all) have come to an end, or are parked as poison."""
 
-        return self.wait(lambda: not self._open(uids), "all mail is through", within_s)
+        def is_through() -> bool:
+            try:
+                return not self._open(uids)
+            except OperationalError:
+                return False  # the test took the database away, and it may not be quite back
+
+        return self.wait(is_through, "all mail is through", within_s)
 
     def _open(self, uids: Sequence[str]) -> int:
         """How many messages have not come to an end, and are not parked as poison either."""

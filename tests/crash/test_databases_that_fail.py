@@ -51,7 +51,7 @@ def sinks() -> Iterator[Sinks]:
         yield running
 
 
-@pytest.mark.parametrize(("workers", "lease_s", "away_s"), [(2, 10, 2), (1, 3, 9)], ids=["short", "beyond the lease"])
+@pytest.mark.parametrize(("workers", "lease_s", "away_s"), [(2, 6, 2), (1, 3, 6)], ids=["short", "beyond the lease"])
 def test_a_restart_of_postgresql_doubles_nothing(
     workers: int,
     lease_s: int,
