@@ -31,13 +31,7 @@ def shared_clock() -> Iterator[SharedClock]:
     one.close()
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "kind" in metafunc.fixturenames:
-        # Three workers, a server and its clock need a machine to themselves, which only the long run is.
-        is_long = metafunc.config.getoption("--soak")
-        metafunc.parametrize("kind", ["sqlite", "postgres"] if is_long else ["sqlite"])
-
-
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_a_clock_that_jumps_forward_and_back_delays_and_doubles_nothing(
     kind: str,
     shared_clock: SharedClock,
