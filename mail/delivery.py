@@ -7,7 +7,7 @@ open; the outcome is written afterwards by whoever called (`mail/ledger.py`), on
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,7 +37,8 @@ from security.vault import Unreadable
 
 __all__ = ["AUTO_SUBMITTED", "TokenSource", "deliver", "deliver_all", "send_through", "signed_in"]
 
-Mark = Callable[[ClaimedMessage, Leave], bool]
+# Asks for leave to commit messages of one claim, notes it, and returns the row ids of those that may go.
+Mark = Callable[[Sequence[ClaimedMessage], Leave], Collection[int]]
 
 # RFC 3834 5: these mails come from a program, so that no holiday responder answers them.
 AUTO_SUBMITTED = "auto-generated"
@@ -119,12 +120,12 @@ def deliver_all(
             changed since is withdrawn.
         pool: where the conversation comes from and goes to; without one, it is closed at the end.
         window: messages in flight at a time where the server can; every one of them is one that a crash may double.
-        mark: asks for leave to commit, and notes it; see `outbox_finish.mark_committing`.
+        mark: asks for leave right before messages commit, and notes it; see `outbox_finish.mark_committing`.
         goes_on: asked before each message; once it is False, no further one is begun.
     """
     if not claimed:
         return
-    run = _Run(claimed, way, equipment, mark or outbox_finish.mark_committing, goes_on)
+    run = _Run(claimed, way, equipment, mark or _mark_each, goes_on)
     yield from run.ended()
     if run.first() is None:
         return
@@ -138,10 +139,14 @@ def deliver_all(
             job = run.take()
             yield job.claimed, run.outcome_of(job, trouble)
             return
-        for sent in conversation.send_all(run.envelopes(), window=window):
+        for sent in conversation.send_all(run.envelopes(), window=window, ask_all=run.may_commit):
             job = run.in_flight.popleft()
             yield job.claimed, run.outcome_of(job, sent.error or sent.result)
             yield from run.ended()
+
+
+def _mark_each(claimed: Sequence[ClaimedMessage], leave: Leave) -> Collection[int]:
+    return {one.id for one in claimed if outbox_finish.mark_committing(one, leave)}
 
 
 @dataclass(frozen=True)
@@ -207,9 +212,30 @@ class _Run:
             job = self.take()
             self.in_flight.append(job)
             recipients = tuple(one.address for one in job.waiting)
-            yield Envelope(
-                job.sender.address, recipients, job.content, partial(self._may_commit, job), envelope_id=job.claimed.uid
-            )
+            may_commit = partial(self._may_commit, job)  # asked when it goes alone; for a group, the other one is
+            yield Envelope(job.sender.address, recipients, job.content, may_commit, envelope_id=job.claimed.uid)
+
+    def may_commit(self, asked: Sequence[Envelope]) -> list[bool]:
+        """Ask which of these may go, all at once where they go by the same sender."""
+        jobs = {job.claimed.uid: job for job in self.in_flight}
+        by_leave: dict[Leave, list[ClaimedMessage]] = {}
+        for envelope in asked:
+            job = jobs[envelope.envelope_id]
+            by_leave.setdefault(self._leave_of(job), []).append(job.claimed)
+        may_go = {row for leave, claimed in by_leave.items() for row in self._mark(claimed, leave)}
+        return [jobs[envelope.envelope_id].claimed.id in may_go for envelope in asked]
+
+    def _may_commit(self, job: _Job) -> bool:
+        return job.claimed.id in self._mark([job.claimed], self._leave_of(job))
+
+    def _leave_of(self, job: _Job) -> Leave:
+        return Leave(
+            method=self._way.route.method.value,
+            sender_name=job.sender.name,
+            sender_address=job.sender.address,
+            settings_version=self._way.settings_version,
+            connection_id=self._way.route.connection_id,
+        )
 
     def outcome_of(self, job: _Job, came: SendResult | Exception | None) -> Outcome:
         """What a result or an error makes of the message; notes on the connection what the sign-in taught."""
@@ -236,16 +262,6 @@ class _Run:
             case Unreadable():
                 return outcomes.held(HoldReason.UNREADABLE, code="secret_unreadable", detail=str(came))
         raise TypeError(f"neither result nor error: {came!r}")
-
-    def _may_commit(self, job: _Job) -> bool:
-        leave = Leave(
-            method=self._way.route.method.value,
-            sender_name=job.sender.name,
-            sender_address=job.sender.address,
-            settings_version=self._way.settings_version,
-            connection_id=self._way.route.connection_id,
-        )
-        return self._mark(job.claimed, leave)
 
     def _prepare(self, claimed: ClaimedMessage) -> _Job | Outcome:
         """Read content and recipients, and write the message down as bytes; or say why there is nothing to send."""

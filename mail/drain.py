@@ -31,8 +31,10 @@ logger = logging.getLogger(__name__)
 
 # Messages claimed at a time: few enough that an urgent one does not wait long behind them.
 BATCH = 20
-# From here on a store's messages go several at a time: every one in flight is one that a crash may double.
+# From here on a store's messages go several at a time: every one in flight is one that a crash may double. More are
+# claimed then, since they take no longer than a batch that goes one by one.
 LONG_BACKLOG = 100
+LONG_BATCH = 50
 # A turn ends after these when other stores wait for a thread.
 TURN_MESSAGES = 60
 TURN_S = 5.0
@@ -120,6 +122,7 @@ class _Turn:
         self._is_over = False
         self._is_failing = state.is_failing
         self._has_asked_for_more = False
+        self._has_long_backlog = False
 
     def run(self) -> timedelta | None:
         while not self._is_over and not self._hands.is_stopping:
@@ -147,10 +150,11 @@ class _Turn:
         """Fewer where a rate makes them wait, so that an urgent message is not behind many already claimed."""
         if self._state.per_minute is not None:
             return max(1, min(BATCH, self._state.per_minute // 10))
-        return BATCH
+        return LONG_BATCH if self._has_long_backlog else BATCH
 
     def _deliver(self, claimed: list[ClaimedMessage]) -> None:
         ledger = Ledger(self._limits, per_minute=self._state.per_minute)
+        is_full = len(claimed) == self._batch
         open_ = deque(claimed)
         started = time.monotonic()
         run = delivery.deliver_all(
@@ -167,7 +171,7 @@ class _Turn:
                 open_.remove(message)
                 ledger.note(message, outcome)
                 self._hands.moved()
-                self._heed(outcome, is_full=len(claimed) == self._batch)
+                self._heed(outcome, is_full=is_full)
                 _log(message, outcome, time.monotonic() - started)
                 started = time.monotonic()
             # Told to stop, or in trouble: what was not begun is free again at once, for whoever goes on. After a fault
@@ -191,10 +195,14 @@ class _Turn:
         return not ledger.is_blocked
 
     def _window(self, claimed: Collection[ClaimedMessage]) -> int:
-        if self._drainer.window == 1 or len(claimed) < BATCH or self._state.per_minute is not None:
+        """How many may be in flight; looks how much waits behind these, and so decides on the next batch as well."""
+        if self._drainer.window == 1 or self._state.per_minute is not None:
             return 1
-        backlog = outbox_work.backlog(self._store_id, at_most=LONG_BACKLOG - BATCH)
-        return self._drainer.window if backlog >= LONG_BACKLOG - BATCH else 1
+        behind = LONG_BACKLOG - BATCH
+        self._has_long_backlog = (
+            len(claimed) == self._batch and outbox_work.backlog(self._store_id, at_most=behind) >= behind
+        )
+        return self._drainer.window if self._has_long_backlog else 1
 
     def _heed(self, outcome: Outcome, *, is_full: bool) -> None:
         """What this outcome means for those that follow it on the same lane."""

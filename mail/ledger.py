@@ -1,7 +1,8 @@
 """What came of a run's messages, until it is written down; and the leave that each one needs before it commits.
 
-The result of one message is written in the same transaction that gives leave to the next, so that a message costs one
-commit. Results are never lost to a database that is away: they are kept, and nothing new is begun meanwhile.
+The results of earlier messages are written in the transaction that gives leave to the next ones: a message costs one
+commit, and a group that goes out together costs one as well. Results are never lost to a database that is away: they
+are kept, and nothing new is begun meanwhile.
 Source: security.md 64-66, performance.md 1.
 """
 
@@ -9,13 +10,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from extensions import db
-from mail import outbox_finish, outbox_work, pace
+from mail import outbox_finish, outbox_groups, outbox_work, pace
 from mail.outbox_finish import Leave
 from mail.outbox_work import ClaimedMessage
 from mail.outcomes import Outcome
@@ -57,19 +58,20 @@ class Ledger:
         """Free messages that were not begun, by the next `settle`."""
         self._returned += claimed
 
-    def mark(self, claimed: ClaimedMessage, leave: Leave) -> bool:
-        """Write what is kept and ask for leave for this message, in one transaction; see `mark_committing`.
+    def mark(self, claimed: Sequence[ClaimedMessage], leave: Leave) -> Collection[int]:
+        """Write what is kept and ask for leave for these messages of one claim, all in one transaction; return the row
+        ids of those that may go. See `outbox_finish.mark_committing`.
 
-        False as well when the mailbox's rate is used up, or when the database does not answer: what is kept stays.
+        None as well when the mailbox's rate is used up, or when the database does not answer: what is kept stays.
         """
         try:
             with writing(), db.engine.begin() as connection:
                 self._write(connection)
                 may_go = self._ask(claimed, leave, connection)
         except SQLAlchemyError:
-            logger.warning("no leave for %s: the database does not answer", claimed.uid, exc_info=True)
+            logger.warning("no leave for %s: the database does not answer", claimed[0].uid, exc_info=True)
             self.is_blocked = True
-            return False
+            return ()
         self._kept.clear()
         self._returned.clear()
         return may_go
@@ -95,14 +97,16 @@ class Ledger:
                 self._returned.clear()
         return True
 
-    def _ask(self, claimed: ClaimedMessage, leave: Leave, connection: Connection) -> bool:
+    def _ask(self, claimed: Sequence[ClaimedMessage], leave: Leave, connection: Connection) -> Collection[int]:
         if self._per_minute is None:
-            return outbox_finish.mark_committing(claimed, leave, connection)
+            return outbox_finish.mark_all_committing(claimed, leave, connection)
+        return {one.id for one in claimed if self._ask_at_a_rate(one, leave, self._per_minute, connection)}
+
+    def _ask_at_a_rate(self, claimed: ClaimedMessage, leave: Leave, per_minute: int, connection: Connection) -> bool:
         # What is kept is written in any case; the mark only together with a permit.
         with connection.begin_nested() as both:
             if not outbox_finish.mark_committing(claimed, leave, connection):
                 return False
-            per_minute = self._per_minute
             if claimed.priority == Priority.LOW:
                 # What is left of the rate is for what somebody waits for.
                 self.wants_low_permit = True
@@ -116,10 +120,12 @@ class Ledger:
     def _write(self, connection: Connection) -> None:
         # First what goes back to the queue: a result behind it may hold the queue as a whole.
         outbox_work.give_back(self._returned, connection)
-        reached = 0
-        for claimed, outcome in self._kept:
-            if not outbox_finish.finish(claimed, outcome, connection):
-                logger.warning("%s %s, but the claim was lost", outcome.status.value, claimed.uid)
-            reached += sum(1 for one in outcome.recipients if one.status is RecipientStatus.ACCEPTED)
-        if reached and self._limits.recipients_per_day is not None:
+        for claimed, outcome in outbox_groups.finish_all(self._kept, connection):
+            logger.warning("%s %s, but the claim was lost", outcome.status.value, claimed.uid)
+        if self._limits.recipients_per_day is None:
+            return
+        reached = sum(
+            1 for _, outcome in self._kept for one in outcome.recipients if one.status is RecipientStatus.ACCEPTED
+        )
+        if reached:
             pace.add_recipients(self._limits.lane, reached, connection)

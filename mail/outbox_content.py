@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Connection, Table, bindparam, exists, select, update
+from sqlalchemy import Connection, Table, exists, select, update
 
 from extensions import db
 from mail import outbox_blobs
@@ -23,17 +23,17 @@ from mail.equipment import Equipment
 from mail.outbox_blobs import StoredFile
 from mail.outbox_work import ClaimedMessage, messages
 from mail.relayed import Relayed
+from models.among import is_among
 from models.database import reading, writing
 from models.outbox import MessageContent, Priority
+from models.prepared import Prepared
 from security.vault import Place, Unreadable
 
 Pair = tuple[str, str]
 
 contents = cast(Table, MessageContent.__table__)
 
-_contents_of = select(contents.c.message_id, contents.c.sealed).where(
-    contents.c.message_id.in_(bindparam("messages", expanding=True))
-)
+_contents_of = Prepared(select(contents.c.message_id, contents.c.sealed).where(is_among(contents.c.message_id, "ids")))
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def with_attachments(message: ClaimedMessage, content: Content, *, equipment: Eq
 
 
 def _sealed(connection: Connection, message_ids: Sequence[int]) -> dict[int, str]:
-    return {row.message_id: row.sealed for row in connection.execute(_contents_of, {"messages": message_ids})}
+    return dict(_contents_of.fetch_all(connection, {"ids": message_ids}))
 
 
 def _opened(uid: str, sealed: str | None, equipment: Equipment) -> Content | Unreadable:

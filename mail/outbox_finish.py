@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -45,9 +45,11 @@ from mail.outbox_work import (
 )
 from mail.outcomes import Outcome, RecipientOutcome
 from models import clock
+from models.among import is_among
 from models.database import reading, writing
 from models.email_settings import UncertainChoice
 from models.outbox import HoldReason, MessageStatus, RecipientStatus
+from models.prepared import Prepared
 
 POISON_CLAIMS = 5
 
@@ -80,16 +82,20 @@ def mark_committing(claimed: ClaimedMessage, leave: Leave, connection: Connectio
     Source: security.md 64.
     """
     with _transaction(connection) as transaction:
-        return (
-            transaction.execute(_MARK[leave.settings_version is not None], _leave_values(claimed, leave)).rowcount == 1
-        )
+        return bool(mark_all_committing([claimed], leave, transaction))
 
 
-def _leave_values(claimed: ClaimedMessage, leave: Leave) -> dict[str, Any]:
+def mark_all_committing(claimed: Sequence[ClaimedMessage], leave: Leave, connection: Connection) -> set[int]:
+    """Ask the same for messages of one claim, in the caller's transaction; return the row ids of those that may go."""
+    values = _leave_values(claimed, leave)
+    return {row for (row,) in _MARK[leave.settings_version is not None].fetch_all(connection, values)}
+
+
+def _leave_values(claimed: Sequence[ClaimedMessage], leave: Leave) -> dict[str, Any]:
     return {
-        "row": claimed.id,
-        "token": claimed.lease,
-        "store": claimed.store_id,
+        "rows": [one.id for one in claimed],
+        "token": claimed[0].lease,
+        "store": claimed[0].store_id,
         "as_name": leave.sender_name,
         "as_address": leave.sender_address,
         "by": leave.method,
@@ -98,16 +104,16 @@ def _leave_values(claimed: ClaimedMessage, leave: Leave) -> dict[str, Any]:
     }
 
 
-def _mark(*, exactly: bool) -> Update:
+def _mark(*, exactly: bool) -> Prepared:
     s = email_settings.c
     wanted = [s.store_id == bindparam("store"), s.emails_off.is_(False), s.method == bindparam("by")]
     if exactly:
         grant: ColumnElement[Any] = bindparam("grant", type_=Integer)
         wanted += [s.version == bindparam("version"), or_(s.connection_id == grant, grant.is_(None))]
-    return (
+    return Prepared(
         update(messages)
         .where(
-            _c.id == bindparam("row"),
+            is_among(_c.id, "rows"),
             _c.lease == bindparam("token"),
             IS_SENDING,
             _c.lease_until > clock.now(),
@@ -122,6 +128,7 @@ def _mark(*, exactly: bool) -> Update:
             sender_address=bindparam("as_address"),
             method=bindparam("by"),
         )
+        .returning(_c.id)
     )
 
 
@@ -146,11 +153,10 @@ def finish(claimed: ClaimedMessage, outcome: Outcome, connection: Connection | N
     """
     values = _outcome_values(claimed, outcome)
     with _transaction(connection) as transaction:
-        if transaction.execute(_FINISH, values).rowcount != 1:
+        if _FINISH.run(transaction, values) != 1:
             return False
-        transaction.execute(_FINISH_ATTEMPT, values)
-        if outcome.recipients:
-            transaction.execute(_FINISH_RECIPIENT, [_recipient_values(claimed.id, one) for one in outcome.recipients])
+        _FINISH_ATTEMPT.run(transaction, values)
+        FINISH_RECIPIENT.run_many(transaction, [recipient_values(claimed.id, one) for one in outcome.recipients])
         if outcome.holds_queue and outcome.hold_reason is not None:
             transaction.execute(_hold_statement(claimed.store_id, outcome.hold_reason, outcome))
     return True
@@ -196,7 +202,7 @@ def _outcome_values(claimed: ClaimedMessage, outcome: Outcome) -> dict[str, Any]
 
 _WAIT: Final[ColumnElement[int]] = bindparam("wait_ms", type_=Integer)
 _QUEUE_ID: Final[ColumnElement[str]] = bindparam("queue_id")
-_FINISH: Final = (
+_FINISH: Final = Prepared(
     update(messages)
     .where(_c.id == bindparam("row"), _c.lease == bindparam("token"))
     .values(
@@ -219,7 +225,7 @@ _FINISH: Final = (
         ended_at=case((bindparam("has_ended", type_=Boolean), clock.now()), else_=None),
     )
 )
-_FINISH_ATTEMPT: Final = (
+_FINISH_ATTEMPT: Final = Prepared(
     update(attempts)
     .where(attempts.c.message_id == bindparam("row"), attempts.c.number == bindparam("number_"))
     .values(
@@ -234,7 +240,7 @@ _FINISH_ATTEMPT: Final = (
         remote_id=bindparam("queue_id"),
     )
 )
-_FINISH_RECIPIENT: Final = (
+FINISH_RECIPIENT: Final = Prepared(
     update(recipients)
     .where(
         recipients.c.message_id == bindparam("of_message"),
@@ -245,7 +251,7 @@ _FINISH_RECIPIENT: Final = (
 )
 
 
-def _recipient_values(message_id: int, one: RecipientOutcome) -> dict[str, Any]:
+def recipient_values(message_id: int, one: RecipientOutcome) -> dict[str, Any]:
     return {
         "of_message": message_id,
         "mailbox": one.address,

@@ -10,8 +10,10 @@ from sqlalchemy import bindparam, delete, insert, select
 
 from extensions import db
 from mail.outbox_work import ClaimedMessage, recipients
+from models.among import is_among
 from models.database import reading, writing
 from models.outbox import RecipientKind, RecipientStatus
+from models.prepared import Prepared
 
 
 class RecipientRow(NamedTuple):
@@ -29,7 +31,7 @@ def load(claimed: Sequence[ClaimedMessage], store_bcc: Sequence[str]) -> dict[in
     """
     found: dict[int, list[RecipientRow]] = defaultdict(list)
     with reading(), db.engine.begin() as connection:
-        for message_id, *row in connection.execute(_LOAD, {"ids": [one.id for one in claimed]}):
+        for message_id, *row in _LOAD.fetch_all(connection, {"ids": [one.id for one in claimed]}):
             found[message_id].append(RecipientRow(*row))
     wanted = {address.casefold(): address for address in store_bcc}
     gone: list[dict[str, Any]] = []
@@ -59,10 +61,8 @@ def _is_outdated(row: RecipientRow, wanted: dict[str, str]) -> bool:
 
 
 _c = recipients.c
-_LOAD: Final = (
-    select(_c.message_id, _c.address, _c.kind, _c.status)
-    .where(_c.message_id.in_(bindparam("ids", expanding=True)))
-    .order_by(_c.id)
+_LOAD: Final = Prepared(
+    select(_c.message_id, _c.address, _c.kind, _c.status).where(is_among(_c.message_id, "ids")).order_by(_c.id)
 )
 _DROP: Final = delete(recipients).where(
     _c.message_id == bindparam("of_message"), _c.address == bindparam("mailbox"), _c.status != RecipientStatus.ACCEPTED

@@ -46,6 +46,7 @@ from models.outbox import (
     Priority,
     Recipient,
 )
+from models.prepared import Prepared
 
 LEASE = timedelta(seconds=90)
 # A claim, a slot, lives this many times longer than the time between two signs of life of its worker.
@@ -160,16 +161,19 @@ def claim(
     if store_id is not None:
         values["store"] = store_id
     with writing(), db.engine.begin() as connection:
-        rows = connection.execute(_claim_statement(store_id is not None, only_suspects), values).all()
-        if rows:
-            begun = [{"message": row.id, "number": row.last_attempt} for row in rows]
-            connection.execute(_BEGIN_ATTEMPT, begun)
-    in_order = sorted(rows, key=lambda row: (row.priority, row.due_at, row.id))
-    return [ClaimedMessage(*row[:-1]) for row in in_order]
+        rows = _claim_statement(store_id is not None, only_suspects).fetch_all(connection, values)
+        claimed = [ClaimedMessage(*row[:-1]) for row in sorted(rows, key=_urgency)]
+        _BEGIN_ATTEMPT.run_many(connection, [{"message": one.id, "number": one.number} for one in claimed])
+    return claimed
+
+
+def _urgency(row: tuple[Any, ...]) -> tuple[int, datetime, int]:
+    """Priority, time of being due, id: the order in which a claim takes messages, for the rows that it returns."""
+    return row[-2], row[-1], row[0]
 
 
 @lru_cache
-def _claim_statement(of_store: bool, only_suspects: bool | None) -> Any:
+def _claim_statement(of_store: bool, only_suspects: bool | None) -> Prepared:
     due = select(_c.id).where(*_IS_DUE).order_by(_c.priority, _c.due_at, _c.id)
     due = due.limit(bindparam("limit", type_=Integer)).with_for_update(skip_locked=True)
     if of_store:
@@ -178,7 +182,7 @@ def _claim_statement(of_store: bool, only_suspects: bool | None) -> Any:
         due = due.where(_c.claims >= SUSPECT_CLAIMS if only_suspects else _c.claims < SUSPECT_CLAIMS)
     # As a CTE the choice is made once; PostgreSQL may run a subquery again for a row that somebody else just changed.
     chosen = due.cte("due")
-    return (
+    return Prepared(
         update(messages)
         .where(_c.id.in_(select(chosen.c.id)))
         .values(
@@ -194,8 +198,8 @@ def _claim_statement(of_store: bool, only_suspects: bool | None) -> Any:
     )  # fmt: skip
 
 
-_BEGIN_ATTEMPT: Final = insert(attempts).values(
-    message_id=bindparam("message"), number=bindparam("number"), started_at=clock.now()
+_BEGIN_ATTEMPT: Final = Prepared(
+    insert(attempts).values(message_id=bindparam("message"), number=bindparam("number"), started_at=clock.now())
 )
 
 

@@ -32,7 +32,7 @@ def settings_for(database_url: str, **more: Any) -> dict[str, Any]:
     """The configuration of a test application: as config.load() gives it, for loopback only."""
     return {
         "TESTING": True,
-        "SMTP_WINDOW": 4,
+        "SMTP_WINDOW": 8,
         "DNS_SERVERS": (("127.0.0.1", 9),),  # nobody answers there
         "PUBLIC_URL": PUBLIC_URL,
         "SECRET_KEY": "test-only-secret-key-0123456789abcdefghij",

@@ -30,7 +30,7 @@ from mail.smtp.records import (
 )
 from mail.smtp.session import Session
 from mail.smtp.transfer import Transfer
-from mail.smtp.window import send_in_window
+from mail.smtp.window import AskAll, send_in_window
 from mail.wire_names import ascii_domain
 from security.outbound import Address, Door
 
@@ -161,7 +161,9 @@ class Conversation:
         envelope = Envelope(sender, tuple(recipients), content, before_commit, envelope_id)
         return Transfer(self._session, envelope).run()
 
-    def send_all(self, envelopes: Iterable[Envelope], *, window: int = 1) -> Iterator[Sent]:
+    def send_all(
+        self, envelopes: Iterable[Envelope], *, window: int = 1, ask_all: AskAll | None = None
+    ) -> Iterator[Sent]:
         """Hand over messages one after another and yield what became of each, in their order.
 
         Takes the next envelope only when there is room for it, and none any more once the connection has ended
@@ -170,11 +172,13 @@ class Conversation:
         Args:
             window: how many may be in flight, where the server offers PIPELINING and CHUNKING; else one. A crash may
                 double every message in flight.
+            ask_all: asked for each group right before its bytes go, which of its messages may; in place of the
+                envelopes' own `before_commit`, which is still asked for those that go alone.
 
         Source: RFC 2920 3.1, RFC 3030 4.2.
         """
         self._is_fresh = False
-        return send_in_window(self._session, envelopes, window)
+        return send_in_window(self._session, envelopes, window, ask_all)
 
     @property
     def idle_s(self) -> float:

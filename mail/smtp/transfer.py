@@ -32,7 +32,7 @@ _RSET = b"RSET\r\n"
 class Transfer:
     """The transaction of one envelope on one session; used once.
 
-    Either `run`; or `prepare`, `begin` and `conclude`, with other transfers begun in between (`mail/smtp/window.py`).
+    Either `run`; or `prepare`, `in_one_piece` and `conclude`, with others written in between (`mail/smtp/window.py`).
     """
 
     def __init__(self, session: Session, envelope: Envelope) -> None:
@@ -42,6 +42,7 @@ class Transfer:
         self._recipients: list[bytes | SMTPReply] = []
         self._results: list[RecipientResult] = []
         self._has_reset = False
+        self._fault: Exception | None = None
 
     def run(self) -> SendResult:
         """Hand the message over and return what became of it; errors as in `Conversation.send`."""
@@ -77,33 +78,45 @@ class Transfer:
 
     # Everything in one write -----------------------------------------------------------------------------------------
 
-    def begin(self, *, after_another: bool = False) -> None:
+    def begin(self) -> None:
         """Ask, then send the whole transaction in one write, and leave its answers for `conclude`.
-
-        Args:
-            after_another: another transaction's answers are still out. A transaction that failed may still be open
-                then, and would take our recipients for its own, so this one is begun by RSET.
 
         Raises:
             Withdrawn: `before_commit` said no; nothing was sent, and the session is as before.
             Uncertain: the connection ended amid the write.
         """
-        session, content = self._session, self._envelope.content
-        session.tell(Stage.SENDER, "started")
+        session = self._session
         wire = session.live_wire(Stage.SENDER)
         self._ask_before_commit(aborts=False)
-        self._has_reset = after_another
-        parts = [_RSET] if after_another else []
-        parts += [self._mail, *(one for one in self._recipients if isinstance(one, bytes))]
-        parts += [smtp_envelope.chunk_command(len(content), is_last=True), content]
         try:
-            wire.write(b"".join(parts), session.deadline(session.timeouts.data_s))
+            wire.write(self.in_one_piece(), session.deadline(session.timeouts.data_s))
         except smtp_faults.FAULTS as fault:
             session.abort()
             raise self._uncertain(fault) from fault
 
+    def in_one_piece(self, *, after_another: bool = False) -> bytes:
+        """Return the whole transaction as it goes out in one write; its answers are read by `conclude`.
+
+        Args:
+            after_another: another transaction's answers are still out. A transaction that failed may still be open
+                then, and would take our recipients for its own, so this one is begun by RSET.
+        """
+        self._session.tell(Stage.SENDER, "started")
+        self._has_reset = after_another
+        content = self._envelope.content
+        parts = [_RSET] if after_another else []
+        parts += [self._mail, *(one for one in self._recipients if isinstance(one, bytes))]
+        parts += [smtp_envelope.chunk_command(len(content), is_last=True), content]
+        return b"".join(parts)
+
+    def lose(self, fault: Exception) -> None:
+        """Note that the connection ended amid the write, for `conclude` to tell: nobody knows what arrived of it."""
+        self._fault = fault
+
     def conclude(self) -> SendResult:
-        """Read the answers to `begin` and return what became of the message; errors as in `Conversation.send`.
+        """Read the answers to what went out in one piece, and return what became of the message.
+
+        Errors are those of `Conversation.send`.
 
         A server may keep its answers back until it has seen the whole group (RFC 2920 3.2), so each of them may take
         as long as the last one.
@@ -112,8 +125,8 @@ class Transfer:
         if session.farewell is not None:
             # It hung up over an earlier transaction, and answers in order: this one was not looked at.
             raise session.error(session.farewell, stage=Stage.SENDER, code="sender_refused")
-        if session.wire is None:
-            raise self._uncertain(ConnectionAbortedError("the connection ended before the answer"))
+        if self._fault is not None or session.wire is None:
+            raise self._uncertain(self._fault or ConnectionAbortedError("the connection ended before the answer"))
         try:
             refusal, reply = self._hear_all(session.timeouts.final_s)
         except TryLater as fault:
@@ -341,7 +354,7 @@ class Transfer:
             if aborts and not may_commit:
                 self._session.abort()
         if not may_commit:
-            raise Withdrawn("withdrawn", "The message was withdrawn before it was committed.", stage=Stage.MESSAGE)
+            raise withdrawn()
 
     def _conclude(self, reply: SMTPReply) -> SendResult:
         session = self._session
@@ -384,3 +397,8 @@ class Transfer:
             except MailError:
                 self._session.abort()
         return error
+
+
+def withdrawn() -> Withdrawn:
+    """What becomes of a message that may not go any more at the last moment."""
+    return Withdrawn("withdrawn", "The message was withdrawn before it was committed.", stage=Stage.MESSAGE)
