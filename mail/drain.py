@@ -31,10 +31,11 @@ logger = logging.getLogger(__name__)
 
 # Messages claimed at a time: few enough that an urgent one does not wait long behind them.
 BATCH = 20
-# From here on a store's messages go several at a time: every one in flight is one that a crash may double. More are
-# claimed then, since they take no longer than a batch that goes one by one.
+# With this much behind a batch the next one is larger: going several at a time, it takes no longer.
 LONG_BACKLOG = 100
 LONG_BATCH = 50
+# Every message in flight is one that a crash may double: at most one of so many that wait.
+WAITING_PER_FLIGHT = 12
 # A turn ends after these when other stores wait for a thread.
 TURN_MESSAGES = 60
 TURN_S = 5.0
@@ -122,7 +123,7 @@ class _Turn:
         self._is_over = False
         self._is_failing = state.is_failing
         self._has_asked_for_more = False
-        self._has_long_backlog = False
+        self._next_batch = BATCH
 
     def run(self) -> timedelta | None:
         while not self._is_over and not self._hands.is_stopping:
@@ -150,7 +151,7 @@ class _Turn:
         """Fewer where a rate makes them wait, so that an urgent message is not behind many already claimed."""
         if self._state.per_minute is not None:
             return max(1, min(BATCH, self._state.per_minute // 10))
-        return LONG_BATCH if self._has_long_backlog else BATCH
+        return self._next_batch
 
     def _deliver(self, claimed: list[ClaimedMessage]) -> None:
         ledger = Ledger(self._limits, per_minute=self._state.per_minute)
@@ -195,14 +196,13 @@ class _Turn:
         return not ledger.is_blocked
 
     def _window(self, claimed: Collection[ClaimedMessage]) -> int:
-        """How many may be in flight; looks how much waits behind these, and so decides on the next batch as well."""
+        """How many may be in flight: the more wait, the more. Looks behind a full batch, for the next one as well."""
         if self._drainer.window == 1 or self._state.per_minute is not None:
             return 1
-        behind = LONG_BACKLOG - BATCH
-        self._has_long_backlog = (
-            len(claimed) == self._batch and outbox_work.backlog(self._store_id, at_most=behind) >= behind
-        )
-        return self._drainer.window if self._has_long_backlog else 1
+        is_full = len(claimed) == self._batch
+        behind = outbox_work.backlog(self._store_id, at_most=LONG_BACKLOG) if is_full else 0
+        self._next_batch = LONG_BATCH if behind >= LONG_BACKLOG else BATCH
+        return max(1, min(self._drainer.window, (behind + len(claimed)) // WAITING_PER_FLIGHT))
 
     def _heed(self, outcome: Outcome, *, is_full: bool) -> None:
         """What this outcome means for those that follow it on the same lane."""

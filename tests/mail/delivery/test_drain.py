@@ -126,6 +126,25 @@ def test_it_asks_for_more_threads_when_the_server_is_known_to_work(
     assert hands.asked_for == [3]
 
 
+def test_the_more_wait_the_more_are_in_flight(
+    drainer: Drainer, hand_in: Any, store_id: int, states: Any, mta: MTA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    real = drain.delivery.deliver_all
+
+    def deliver_all(claimed: Any, *arguments: Any, window: int, **options: Any) -> Any:
+        seen.append((len(claimed), window))
+        return real(claimed, *arguments, window=window, **options)
+
+    monkeypatch.setattr(drain.delivery, "deliver_all", deliver_all)
+    hand_in(drain.BATCH + drain.LONG_BACKLOG + 10)
+    drainer.drain(store_id)
+    # At most four, as the drainer was told, and one for each dozen that waits.
+    assert seen == [(20, 4), (50, 4), (20, 4), (20, 3), (20, 1)]
+    assert states() == {MessageStatus.SENT: 130}
+    assert len({one.content for one in mta.received}) == len(mta.received) == 130
+
+
 def test_no_slot_means_no_connection(drainer: Drainer, hand_in: Any, store_id: int, states: Any, mta: MTA) -> None:
     hand_in(1)
     limits = Limits(f"store:{store_id}", 3, None, None)
