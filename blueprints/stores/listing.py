@@ -13,7 +13,7 @@ from models import Connection, EmailSettings, Message, Store, User
 from models.access import stores_for
 from models.connection import GrantType, Health
 from models.email_settings import Method
-from models.outbox import WAITING_SQL, MessageStatus
+from models.outbox import SENT_SQL, WAITING_SQL, MessageStatus
 
 PAGE_SIZE = 50
 # A longer queue is not counted to its end: the list of stores must not cost more while much is waiting.
@@ -76,7 +76,7 @@ def load_page(user: User, *, search: str = "", method: str = "", connection: str
     number = min(max(1, number), max(1, -(-total // PAGE_SIZE)))
     last = (
         select(Message.ended_at)
-        .where(Message.store_id == Store.id, Message.status == MessageStatus.SENT)
+        .where(Message.store_id == Store.id, text(SENT_SQL))
         .order_by(Message.ended_at.desc())
         .limit(1)
         .correlate(Store)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    text,
 )
 
 from extensions import db
@@ -44,7 +45,7 @@ from mail.pace.replies import is_daily_limit
 from models import clock
 from models.database import reading
 from models.email_settings import EmailSettings, Method
-from models.outbox import Message, MessageStatus
+from models.outbox import SENT_SQL, Message
 
 _NONE = timedelta()
 
@@ -283,7 +284,7 @@ def _sent_by(of_lane: ColumnElement[bool]) -> Any:
     stores = select(EmailSettings.store_id).where(of_lane)
     return select(func.count()).where(
         Message.store_id.in_(stores),
-        Message.status == MessageStatus.SENT,
+        text(SENT_SQL),
         Message.ended_at > moment(plus_ms="window_ms"),
     )
 

@@ -16,6 +16,7 @@ WAITING = "status IN ('queued', 'deferred', 'uncertain')"
 PARTIAL = {
     "ix_messages_waiting": (["store_id", "priority", "due_at", "id"], WAITING),
     "ix_messages_waiting_due": (["store_id", "due_at"], WAITING),
+    "ix_messages_sent": (["store_id", "ended_at"], "status = 'sent'"),
     "ix_messages_sending": (["lease_until"], "status = 'sending'"),
     "ix_messages_expiring": (["expires_at"], "expires_at IS NOT NULL AND ended_at IS NULL"),
     "ix_messages_unpurged": (["ended_at"], "ended_at IS NOT NULL AND purged_at IS NULL"),
@@ -33,6 +34,7 @@ def upgrade():
     op.drop_index("ix_messages_store_id_held", table_name="messages")
     op.drop_index("ix_messages_store_id_status_priority_due_at", table_name="messages")
     op.drop_index("ix_messages_status_due_at", table_name="messages")
+    op.drop_index("ix_messages_store_id_status_ended_at", table_name="messages")
     with op.batch_alter_table("messages") as batch:
         batch.add_column(sa.Column("last_attempt", sa.Integer(), nullable=False, server_default="0"))
         batch.add_column(sa.Column("purged_at", sa.BigInteger(), nullable=True))
@@ -48,6 +50,8 @@ def upgrade():
     op.create_index("ix_messages_store_id_status_id", "messages", ["store_id", "status", "id"])
     for name, (columns, where) in PARTIAL.items():
         op.create_index(name, "messages", columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER TABLE messages SET (fillfactor = 70)")
 
     op.create_table(
         "message_blobs",
@@ -151,6 +155,8 @@ def downgrade():
         "message_blobs",
     ):
         op.drop_table(table)
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER TABLE messages RESET (fillfactor)")
     for name in (*PARTIAL, "ix_messages_store_id_status_id"):
         op.drop_index(name, table_name="messages")
     with op.batch_alter_table("messages") as batch:
@@ -158,6 +164,7 @@ def downgrade():
         batch.drop_column("purged_at")
         batch.drop_column("last_attempt")
     op.create_index("ix_messages_status_due_at", "messages", ["status", "due_at"])
+    op.create_index("ix_messages_store_id_status_ended_at", "messages", ["store_id", "status", "ended_at"])
     op.create_index(
         "ix_messages_store_id_status_priority_due_at", "messages", ["store_id", "status", "priority", "due_at"]
     )
