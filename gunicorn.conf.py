@@ -1,8 +1,6 @@
 """How the web server runs. Everything can be overridden on gunicorn's command line."""
 
-import ctypes
-
-M_MMAP_THRESHOLD = -3  # of malloc.h
+import heap
 
 bind = "127.0.0.1:8025"
 worker_class = "gthread"
@@ -31,8 +29,4 @@ logconfig_dict = {
 
 def post_fork(server: object, worker: object) -> None:
     """Keep large pieces of memory out of what each thread of a worker process holds on to."""
-    # Once a large piece was freed, glibc serves the next ones from each thread's own heap, which does not shrink:
-    # three attachments of 25 MB in turn took 4.5 times that, and take 1.5 times with a limit that does not move.
-    # Other C libraries have no such function, and no need of it.
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        mallopt(M_MMAP_THRESHOLD, 1024 * 1024)
+    heap.keep_small()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
+import heap
 from extensions import db
 from mail import doctor, outbox, outbox_mending, pace, purge, workers
 from mail.drain import Drainer
@@ -60,6 +61,7 @@ def run(app: Flask, *, threads: int = 16, once: bool = False) -> None:
     At the end, messages under way get up to 25 seconds; what is not finished then is freed by its lease, and sent
     again at most in the one case where its last bytes are out and the answer is not (it is marked then).
     """
+    heap.keep_small()
     worker = Worker(app, threads=threads)
     with _stopped_by_signals(worker.stopping):
         worker.run(once=once)
