@@ -14,6 +14,7 @@ from mail import doctor
 from mail.doctor.records import Report
 from mail.drafts import Draft, current
 from mail.equipment import Equipment
+from mail.smtp import Timeouts
 from models import Store
 from models.email_settings import Method
 from sandbox import Sandbox
@@ -22,7 +23,8 @@ from tests.conftest import settings_for
 from tests.fakes import sandboxed
 from tests.fakes.sandboxed import ACTOR
 from tests.mail.doctor.faults import Arena
-from tests.mail.doctor.pages import RECIPIENT, SHORT, Press, report_of
+from tests.mail.doctor.pages import RECIPIENT, Press, report_of
+from tests.patience import PATIENT
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +65,13 @@ def classic(sandbox: Sandbox, equipment: Equipment) -> Store:
 def press(app: Flask, equipment: Equipment) -> Press:
     """Press Test Email Settings for a store, wait for the end, and return what the page shows."""
 
-    def press(store: Store, draft: Draft | None = None, *, equipment: Equipment = equipment) -> Report:
+    def press(
+        store: Store,
+        draft: Draft | None = None,
+        *,
+        equipment: Equipment = equipment,
+        timeouts: Timeouts = PATIENT,
+    ) -> Report:
         settings, store_id = store.email_settings, store.id
         started = doctor.start_run(
             settings,
@@ -72,7 +80,7 @@ def press(app: Flask, equipment: Equipment) -> Press:
             actor=ACTOR,
             equipment=equipment,
             context=app.app_context,
-            timeouts=SHORT,
+            timeouts=timeouts,
         )
         assert started.is_new
         sandboxed.wait_for(started.uid)

@@ -30,6 +30,7 @@ from tests.fakes import sandboxed
 from tests.fakes.rawserver import Peer, RawServer
 from tests.fakes.sandboxed import ACTOR, GENERAL, advanced_draft, smtp_draft
 from tests.mail.doctor.pages import ALL_DONE, RECIPIENT, Press, fact, failed_at, report_of, states
+from tests.patience import PATIENT
 from tests.sandbox.clients import MAILBOX
 
 
@@ -221,7 +222,7 @@ def test_a_relay_without_sign_in_is_tested_without_one(press: Press, store: Stor
 
 def test_a_silent_server_ends_the_test_in_time(press: Press, store: Store, sandbox: Sandbox) -> None:
     with RawServer(lambda peer: peer.hear_message() and None) as server:
-        report = press(store, smtp_draft(sandbox, smtp_port=server.port))
+        report = press(store, smtp_draft(sandbox, smtp_port=server.port), timeouts=replace(PATIENT, command_s=0.8))
     assert failed_at(report) is Stage.GREET
 
 
