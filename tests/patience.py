@@ -9,5 +9,6 @@ from __future__ import annotations
 from mail.smtp import Timeouts
 
 PATIENT = Timeouts(connect_s=30, command_s=30, data_s=30, final_s=30, attempt_s=60)
+SECOND_LOOK_S = 40.0
 # Far more than anything of a moment takes, far less than what a test calls "for ever".
-SOON_S = 10.0
+SOON_S = 20.0

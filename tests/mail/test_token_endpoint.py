@@ -392,7 +392,7 @@ def test_an_answer_that_drips_ends_with_the_deadline(
     provider: FakeProvider, refresh: TokenCall, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_endpoint, "DEADLINE_S", 0.6)
-    body = json.dumps({"access_token": "t" * 200, "token_type": "bearer"}).encode()
+    body = json.dumps({"access_token": "t" * 500, "token_type": "bearer"}).encode()
     provider.answer = Reply(200, body, {}, pause_s=0.1, drips=True)
     started = time.monotonic()
     error = error_of(refresh, door)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from flask import Flask
@@ -11,6 +12,7 @@ from flask import Flask
 from app import create_app
 from extensions import db as database
 from mail import doctor
+from mail.doctor import examination, probes
 from mail.doctor.records import Report
 from mail.drafts import Draft, current
 from mail.equipment import Equipment
@@ -24,7 +26,7 @@ from tests.fakes import sandboxed
 from tests.fakes.sandboxed import ACTOR
 from tests.mail.doctor.faults import Arena
 from tests.mail.doctor.pages import RECIPIENT, Press, report_of
-from tests.patience import PATIENT
+from tests.patience import PATIENT, SECOND_LOOK_S
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +40,12 @@ def sandbox(sandbox_server: Sandbox) -> Iterator[Sandbox]:
     sandbox_server.reset()
     yield sandbox_server
     sandbox_server.reset()
+
+
+@pytest.fixture(autouse=True)
+def patient_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second look at a server takes the time that it needs, unless a test says that nobody will answer."""
+    monkeypatch.setattr(examination, "probe", partial(probes.probe, timeout_s=SECOND_LOOK_S))
 
 
 @pytest.fixture

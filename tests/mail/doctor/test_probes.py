@@ -6,18 +6,21 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
-from mail.doctor.probes import probe
+from mail.doctor import probes
 from mail.errors import Family, MailError, SettingsWrong, Stage, TryLater
 from mail.smtp import Conversation, Encryption, Endpoint
 from security.outbound import AllowRule, Door
 from tests.fakes.certs import CA, ServerCert, make_server_cert
 from tests.fakes.mta import MTA
 from tests.fakes.rawserver import Peer, RawServer
-from tests.patience import PATIENT, SOON_S
+from tests.patience import PATIENT, SECOND_LOOK_S, SOON_S
+
+probe = partial(probes.probe, timeout_s=SECOND_LOOK_S)
 
 QUICK = replace(PATIENT, command_s=0.3)
 SILENT = TryLater("timed_out", "SMTPServerDisconnected: Connection unexpectedly closed: timed out", stage=Stage.GREET)

@@ -188,7 +188,7 @@ def test_a_dripping_reply_is_left_at_the_deadline_of_the_command(dial: Dial) -> 
     def script(peer: Peer) -> None:
         peer.say("220 mail.test")
         peer.hear()
-        for byte in b"250-" + b"x" * 200:
+        for byte in b"250-" + b"x" * 500:
             peer.say_bytes(bytes([byte]))
             time.sleep(0.1)
 
