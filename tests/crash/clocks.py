@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.fakes import tools
+
+_SHARED = Path("/dev/shm")
 
 
 class SharedClock:
@@ -26,6 +29,7 @@ class SharedClock:
         self._directory = tempfile.TemporaryDirectory(prefix="storepost-clock-")
         Path(self._directory.name).chmod(0o755)
         self._file = Path(self._directory.name) / "clock"
+        self._owners: list[Collection[int]] = []
         self.put(timedelta())
         common = {
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
@@ -45,5 +49,14 @@ class SharedClock:
         new.write_text(f"{shift.total_seconds():+.0f}\n")
         new.replace(self._file)
 
+    def cleans_up_after(self, pids: Collection[int]) -> None:
+        """Remove at the end what the library leaves of these processes when they are killed; more may be added."""
+        self._owners.append(pids)
+
     def close(self) -> None:
+        """Remove its file and what is left of the processes that had it; they have ended by now."""
         self._directory.cleanup()
+        for pids in self._owners:
+            for pid in pids:
+                for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
+                    (_SHARED / name).unlink(missing_ok=True)

@@ -96,7 +96,7 @@ def figures(soak: bool) -> Iterator[Figures]:
     """Where long runs leave what they measured; written down when all of them are through."""
     found = Figures()
     yield found
-    if soak:
+    if soak and (found.kills or found.faults):
         found.write()
 
 

@@ -36,6 +36,7 @@ from app import create_app
 from extensions import db
 from mail import outbox
 from mail.drafts import connection_place, custom_value_place
+from mail.nudges import HueyNudges
 from mail.outbox import NewMessage
 from mail.outbox_work import DUE_STATES, messages
 from models import Message, clock
@@ -132,6 +133,8 @@ class Site:
         self.directory, self.sinks = directory, sinks
         self.threads, self.window, self.lease_s = threads, window, lease_s
         self.workers: list[Worker] = []
+        # Of every worker that was ever started, dead ones too
+        self.pids: list[int] = []
         self.kills = 0
         # Messages that killed workers may have had beyond their mark, by the connections they had
         self.at_risk = 0
@@ -192,6 +195,9 @@ class Site:
         with suppress(OperationalError):  # the test may have taken the database away
             db.session.remove()
         db.engine.dispose()
+        if isinstance(self.equipment.nudges, HueyNudges):
+            # It has a connection of its own for the thread that hands mail in.
+            self.equipment.nudges.huey.storage.close()
         self._stack.close()
         if kind is not None:
             for worker in self.workers:
@@ -296,6 +302,7 @@ class Site:
             )
         worker = Worker(process, log)
         self.workers.append(worker)
+        self.pids.append(worker.pid)
         return worker
 
     def kill(self, worker: Worker) -> None:

@@ -12,8 +12,9 @@ from flask import Flask
 import app
 from mail.smtp import Timeouts
 
-COMMAND_S, ATTEMPT_S = 1.0, 4.0
-SHORT = Timeouts(connect_s=COMMAND_S, command_s=COMMAND_S, data_s=COMMAND_S, final_s=2.0, attempt_s=ATTEMPT_S)
+# Long enough for a machine that stands still for a moment: that is no fault of the server.
+COMMAND_S, ATTEMPT_S = 3.0, 10.0
+SHORT = Timeouts(connect_s=COMMAND_S, command_s=COMMAND_S, data_s=COMMAND_S, final_s=COMMAND_S, attempt_s=ATTEMPT_S)
 
 
 def create_app() -> Flask:

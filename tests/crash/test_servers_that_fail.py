@@ -31,7 +31,7 @@ def test_every_stage_may_hang_drip_or_hang_up(
         site = open_site(
             database,
             sinks=sinks,
-            threads=8,
+            threads=len(PLACES),
             more={"STOREPOST_CA_FILE": ca.cert_file},
             application="tests.crash.impatient:create_app()",
         )

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tests.fakes import tools
@@ -32,6 +33,8 @@ class Postgres:
         self._bin = folder
         self._directory = Path(tempfile.mkdtemp(prefix="storepost-pg-"))
         self._count = 0
+        # Of every server that was started on this data, the running one last.
+        self.pids: list[int] = []
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -54,6 +57,8 @@ class Postgres:
             "fsync": self._fsync,
             "shared_buffers": "64MB",
             "max_connections": "200",
+            # In its own folder, which goes away with it, and not in what the whole machine shares.
+            "dynamic_shared_memory_type": "mmap",
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         place = ["-D", str(self._directory / "data"), "-p", str(self.port), "-k", str(self._directory)]
@@ -62,12 +67,13 @@ class Postgres:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self.pids.append(self._process.pid)
         self._wait()
 
     def crash(self) -> None:
         """End it at once, as a power cut would for its clients: no farewell, recovery at the next start."""
         self._process.send_signal(signal.SIGQUIT)
-        self._process.wait(10)
+        self._process.wait(30)
 
     def _as_user(self, *command: str) -> list[str]:
         return (
@@ -84,7 +90,7 @@ class Postgres:
             raise RuntimeError(done.stderr)
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             ready = subprocess.run(
                 [str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
@@ -103,10 +109,13 @@ class Postgres:
         return f"postgresql+psycopg://storepost@127.0.0.1:{self.port}/{name}"
 
     def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """End it without waiting for its clients, and remove all that it had.
+
+        Only when nothing else helps it is killed: the memory that it shares would stay behind.
+        """
+        for how, within_s in ((signal.SIGINT, 30), (signal.SIGQUIT, 20), (signal.SIGKILL, None)):
+            self._process.send_signal(how)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(within_s)
+                break
         shutil.rmtree(self._directory, ignore_errors=True)

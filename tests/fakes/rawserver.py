@@ -21,7 +21,7 @@ import ssl
 import threading
 from collections.abc import Callable
 
-_PATIENCE_S = 5.0
+_PATIENCE_S = 30.0
 
 
 class Peer:

@@ -14,6 +14,7 @@ from playwright.sync_api import Page
 
 import tests.fakes.hostile_transfer  # noqa: F401  fills the library
 from tests.fakes.hostile_smtp import SERVERS, make_contexts
+from tests.fakes.impatient import SILENT_PORTS
 from tests.fakes.installation import Installation
 from tests.fakes.provider import FakeProvider, Reply, Request, granted, reply
 from tests.journeys import steps
@@ -35,6 +36,8 @@ _SERVERS = (
     "send_as_denied",
     "tls_from_the_first_byte",
 )
+# They wait for the client to begin, as it waits for them, or say nothing at all.
+_SILENT = ("says_nothing", "tls_from_the_first_byte")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def running(directory: Path) -> Iterator[World]:
             more={
                 "STOREPOST_EGRESS_ALLOW": "localhost:*",
                 "STOREPOST_IMPLICIT_TLS_PORTS": f"465,{ports['clear_text_at_first']}",
+                SILENT_PORTS: ",".join(str(ports[name]) for name in _SILENT),
             },
             trusted=tls.ca_file,
             application="tests.fakes.impatient:create_app()",

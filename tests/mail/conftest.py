@@ -14,8 +14,8 @@ from mail.smtp import BearerLogin, Conversation, Encryption, Endpoint, PasswordL
 from security.outbound import AllowRule, Door
 from security.secret import Secret
 from tests.fakes.certs import CA, ServerCert, make_ca, make_server_cert
+from tests.patience import PATIENT
 
-SHORT = Timeouts(connect_s=2, command_s=2, data_s=2, final_s=2, attempt_s=5)
 BEARER = BearerLogin("shop@example.com", Secret("ya29.fake-access-token-for-tests"))
 PASSWORD = PasswordLogin("shop@example.com", Secret("not-a-real-password"))
 MESSAGE = b"Subject: Hello\r\n\r\nGood morning.\r\n"
@@ -60,7 +60,7 @@ def dial(door: Door, request: pytest.FixtureRequest) -> Callable[..., Conversati
         server: Any,
         encryption: Encryption = Encryption.STARTTLS,
         *,
-        timeouts: Timeouts = SHORT,
+        timeouts: Timeouts = PATIENT,
         observe: Any = None,
         door: Door = door,
         **endpoint: Any,

@@ -50,7 +50,7 @@ def drip(start: bytes, again: bytes, every_s: float = 0.05) -> Script:
     def play(connection: socket.socket, peer: Peer) -> None:
         peer.requests.append(read_request(connection))
         connection.sendall(start)
-        for _ in range(200):
+        for _ in range(1000):
             if peer.stopping.wait(every_s):
                 return
             connection.sendall(again)
@@ -91,7 +91,7 @@ def serving(script: Script, context: ssl.SSLContext | None = None, host: str = "
             except TimeoutError:
                 continue
             peer.connections += 1
-            connection.settimeout(5)
+            connection.settimeout(30)
             with contextlib.ExitStack() as stack:
                 stack.callback(connection.close)
                 # The client hangs up in many of these tests; that is not the server's trouble.
@@ -107,7 +107,7 @@ def serving(script: Script, context: ssl.SSLContext | None = None, host: str = "
         yield peer
     finally:
         peer.stopping.set()
-        thread.join(5)
+        thread.join(30)
         listener.close()
         assert not thread.is_alive()
 

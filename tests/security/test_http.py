@@ -11,6 +11,7 @@ import pytest
 
 from security.outbound import AllowRule, AnswerTooLarge, Blocked, Door
 from tests.fakes.certs import make_ca, make_server_cert
+from tests.patience import SOON_S
 from tests.security.conftest import FIELDS, answer, drip, failure_of, read_request, resolve_to
 
 # The patterns of the rows of errors.csv that a token call has to be recognised by.
@@ -184,21 +185,21 @@ class TestDeadline:
         peer = serve(script)
         started = time.monotonic()
         text = failure_of(lambda: door_to(peer).post_form(url_of(peer), FIELDS, deadline_s=0.5))
-        assert 0.4 < time.monotonic() - started < 2
+        assert 0.4 < time.monotonic() - started < SOON_S
         assert re.search(TIMED_OUT, text)
 
     def test_it_ends_in_time_when_the_handshake_hangs(self, serve, door_to):
-        peer = serve(lambda connection, peer: peer.stopping.wait(5), tls=False)
+        peer = serve(lambda connection, peer: peer.stopping.wait(30), tls=False)
         started = time.monotonic()
         text = failure_of(lambda: door_to(peer).post_form(url_of(peer), FIELDS, deadline_s=0.4))
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < SOON_S
         assert re.search(TIMED_OUT, text)
 
     def test_it_ends_in_time_when_the_handshake_drips(self, serve, door_to):
         def play(connection, peer):
             connection.recv(4096)
             connection.sendall(b"\x16\x03\x03\x10\x00")
-            for _ in range(100):
+            for _ in range(1000):
                 if peer.stopping.wait(0.05):
                     return
                 connection.sendall(b"\x02")
@@ -206,14 +207,14 @@ class TestDeadline:
         peer = serve(play, tls=False)
         started = time.monotonic()
         text = failure_of(lambda: door_to(peer).post_form(url_of(peer), FIELDS, deadline_s=0.5))
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < SOON_S
         assert re.search(TIMED_OUT, text)
 
     def test_it_ends_in_time_when_nobody_reads_what_it_sends(self, serve, door_to):
-        peer = serve(lambda connection, peer: peer.stopping.wait(5))
+        peer = serve(lambda connection, peer: peer.stopping.wait(30))
         started = time.monotonic()
         failure_of(lambda: door_to(peer).post_form(url_of(peer), [("x", "y" * 20_000_000)], deadline_s=0.6))
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < SOON_S
 
     def test_it_counts_the_resolver_into_the_deadline(self, serve, door_to):
         peer = serve(drip(b"", b""))
@@ -222,10 +223,15 @@ class TestDeadline:
             time.sleep(0.8)
             return resolve_to("127.0.0.1")(*arguments, **options)
 
-        started = time.monotonic()
-        failure_of(lambda: door_to(peer, resolve=slow).post_form(url_of(peer), FIELDS, deadline_s=1))
-        # Counted apart it would be 1.8 seconds.
-        assert 0.9 < time.monotonic() - started < 1.6
+        took_s = []
+        for _ in range(3):
+            started = time.monotonic()
+            failure_of(lambda: door_to(peer, resolve=slow).post_form(url_of(peer), FIELDS, deadline_s=1))
+            took_s.append(time.monotonic() - started)
+            if took_s[-1] < 1.6:
+                break  # A machine that stands still only makes it longer.
+        # Counted apart it would be 1.8 seconds each time.
+        assert 0.9 < min(took_s) < 1.6
 
 
 class TestTrouble:

@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import select
 
 from mail.equipment import Equipment
-from mail.smtp import Timeouts
 from models import Message, Store
 from models.connection import GrantType
 from models.database import reading
@@ -22,8 +21,8 @@ from security.outbound import AllowRule, Door
 from security.vault import Place
 from tests.fakes.certs import CA, ServerCert
 from tests.fakes.mta import MTA
+from tests.patience import PATIENT
 
-SHORT = Timeouts(connect_s=2, command_s=2, data_s=2, final_s=1, attempt_s=5)
 PASSWORD, TOKEN = "not-a-real-password", "fake-access-token"
 
 
@@ -41,7 +40,7 @@ def equipment(app: Any, ca: CA) -> Equipment:
         return socket.getaddrinfo(host, port, family=socket.AF_INET, type=socket.SOCK_STREAM)
 
     door = Door(AllowRule.parse_list("127.0.0.1:* localhost:*"), ca_file=ca.cert_file, resolve=only_v4)
-    return replace(found, door=door, timeouts=SHORT)
+    return replace(found, door=door, timeouts=PATIENT)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from flask import Flask
@@ -11,9 +12,11 @@ from flask import Flask
 from app import create_app
 from extensions import db as database
 from mail import doctor
+from mail.doctor import examination, probes
 from mail.doctor.records import Report
 from mail.drafts import Draft, current
 from mail.equipment import Equipment
+from mail.smtp import Timeouts
 from models import Store
 from models.email_settings import Method
 from sandbox import Sandbox
@@ -22,7 +25,8 @@ from tests.conftest import settings_for
 from tests.fakes import sandboxed
 from tests.fakes.sandboxed import ACTOR
 from tests.mail.doctor.faults import Arena
-from tests.mail.doctor.pages import RECIPIENT, SHORT, Press, report_of
+from tests.mail.doctor.pages import RECIPIENT, Press, report_of
+from tests.patience import PATIENT, SECOND_LOOK_S
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +40,12 @@ def sandbox(sandbox_server: Sandbox) -> Iterator[Sandbox]:
     sandbox_server.reset()
     yield sandbox_server
     sandbox_server.reset()
+
+
+@pytest.fixture(autouse=True)
+def patient_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second look at a server takes the time that it needs, unless a test says that nobody will answer."""
+    monkeypatch.setattr(examination, "probe", partial(probes.probe, timeout_s=SECOND_LOOK_S))
 
 
 @pytest.fixture
@@ -63,7 +73,13 @@ def classic(sandbox: Sandbox, equipment: Equipment) -> Store:
 def press(app: Flask, equipment: Equipment) -> Press:
     """Press Test Email Settings for a store, wait for the end, and return what the page shows."""
 
-    def press(store: Store, draft: Draft | None = None, *, equipment: Equipment = equipment) -> Report:
+    def press(
+        store: Store,
+        draft: Draft | None = None,
+        *,
+        equipment: Equipment = equipment,
+        timeouts: Timeouts = PATIENT,
+    ) -> Report:
         settings, store_id = store.email_settings, store.id
         started = doctor.start_run(
             settings,
@@ -72,7 +88,7 @@ def press(app: Flask, equipment: Equipment) -> Press:
             actor=ACTOR,
             equipment=equipment,
             context=app.app_context,
-            timeouts=SHORT,
+            timeouts=timeouts,
         )
         assert started.is_new
         sandboxed.wait_for(started.uid)

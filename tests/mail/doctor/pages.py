@@ -11,12 +11,10 @@ from mail.doctor.report import report_on
 from mail.doctor.steps import StepState
 from mail.equipment import Equipment
 from mail.errors import Stage
-from mail.smtp import Timeouts
 from models.database import reading
 from models.test_run import TestStatus as Status
 
 RECIPIENT = "maya.chen@acme.example"
-SHORT = Timeouts(connect_s=2, command_s=2, data_s=2, final_s=2, attempt_s=6)
 ALL_DONE = [str(StepState.DONE)] * 10
 
 

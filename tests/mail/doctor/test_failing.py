@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from sqlalchemy import select
 from extensions import db as database
 from mail import doctor
 from mail.doctor import draft as doctor_draft
+from mail.doctor import examination, probes
 from mail.doctor import plan as doctor_plan
 from mail.doctor.steps import StepState
 from mail.drafts import SecretEdit, current_advanced
@@ -30,6 +32,7 @@ from tests.fakes import sandboxed
 from tests.fakes.rawserver import Peer, RawServer
 from tests.fakes.sandboxed import ACTOR, GENERAL, advanced_draft, smtp_draft
 from tests.mail.doctor.pages import ALL_DONE, RECIPIENT, Press, fact, failed_at, report_of, states
+from tests.patience import PATIENT
 from tests.sandbox.clients import MAILBOX
 
 
@@ -219,9 +222,12 @@ def test_a_relay_without_sign_in_is_tested_without_one(press: Press, store: Stor
     assert fact(report, Stage.MESSAGE) == "250 2.0.0 Ok: queued as 4F2B1C"
 
 
-def test_a_silent_server_ends_the_test_in_time(press: Press, store: Store, sandbox: Sandbox) -> None:
+def test_a_silent_server_ends_the_test_in_time(
+    press: Press, store: Store, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examination, "probe", partial(probes.probe, timeout_s=0.6))
     with RawServer(lambda peer: peer.hear_message() and None) as server:
-        report = press(store, smtp_draft(sandbox, smtp_port=server.port))
+        report = press(store, smtp_draft(sandbox, smtp_port=server.port), timeouts=replace(PATIENT, command_s=0.8))
     assert failed_at(report) is Stage.GREET
 
 

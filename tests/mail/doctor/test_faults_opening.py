@@ -17,12 +17,21 @@ from mail.errors import Stage
 from security.outbound import AllowRule, Door
 from tests.fakes.hostile_smtp import PRIVATE, SERVERS
 from tests.fakes.sandboxed import GENERAL
-from tests.mail.doctor.faults import IMPATIENT, Arena, Fault, check, check_nothing_was_sent, check_secrecy, table
+from tests.mail.doctor.faults import (
+    IMPATIENT_FOR_ANSWERS,
+    Arena,
+    Fault,
+    check,
+    check_nothing_was_sent,
+    check_secrecy,
+    table,
+)
+from tests.patience import PATIENT
 
 NO_GREETING = "localhost did not answer as a mail server"
 NO_ENCRYPTION = "no secure connection to localhost"
 # For what happens while names are looked up and encryption begins.
-_QUICK = replace(IMPATIENT, connect_s=0.6)
+_IMPATIENT_TO_CONNECT = replace(PATIENT, connect_s=0.6)
 _NO_TLS = frozenset({Stage.TLS})
 
 
@@ -53,9 +62,11 @@ def _encryption(name: str, headline: str, action: str, mend: str = "", **more: A
 @table(
     _greeting(
         "says_nothing", "localhost sent no greeting on port", "fix_settings", "smtp_port",
-        says=("kept silent",), timeouts=IMPATIENT,
+        says=("kept silent",), timeouts=IMPATIENT_FOR_ANSWERS,
     ),
-    _greeting("drips", "localhost sent no greeting on port", "fix_settings", "smtp_port", timeouts=IMPATIENT),
+    _greeting(
+        "drips", "localhost sent no greeting on port", "fix_settings", "smtp_port", timeouts=IMPATIENT_FOR_ANSWERS,
+    ),
     _greeting("hangs_up_at_once", "The connection to localhost was cut", "retry"),
     _greeting(
         "banner_554", "localhost refuses any conversation with this server", "fix_provider",
@@ -66,7 +77,7 @@ def _encryption(name: str, headline: str, action: str, mend: str = "", **more: A
         shown="421 4.3.2 mail.test: too many connections, come back later",
     ),
     _not_smtp("http_server"),
-    _not_smtp("patient_http_server", timeouts=IMPATIENT),
+    _not_smtp("patient_http_server", timeouts=IMPATIENT_FOR_ANSWERS),
     _not_smtp("ssh_server"),
     _not_smtp("ftp_server"),
     _not_smtp("imap_server"),
@@ -150,7 +161,7 @@ def test_a_server_that_does_not_greet(
     # The connection stands and the server agreed to encrypt: no firewall that swallows a port does that.
     _encryption(
         "silent_in_the_handshake", "localhost did not answer in time while starting encryption", "retry", "use_ssl",
-        leaves_unsaid=("Nothing came back at all", "block mail ports"), timeouts=_QUICK,
+        leaves_unsaid=("Nothing came back at all", "block mail ports"), timeouts=_IMPATIENT_TO_CONNECT,
     ),
 )  # fmt: skip
 def test_a_server_that_does_not_encrypt(arena: Arena, caplog: pytest.LogCaptureFixture, fault: Fault) -> None:
@@ -165,7 +176,7 @@ def test_a_server_that_does_not_encrypt(arena: Arena, caplog: pytest.LogCaptureF
 def test_implicit_tls_on_a_starttls_port(arena: Arena, caplog: pytest.LogCaptureFixture) -> None:
     fault = _greeting(
         "tls_from_the_first_byte", "localhost encrypts port", "fix_settings", "smtp_port",
-        says=("from the first byte", "Set SMTP Port to 465"), timeouts=IMPATIENT,
+        says=("from the first byte", "Set SMTP Port to 465"), timeouts=IMPATIENT_FOR_ANSWERS,
     )  # fmt: skip
     with SERVERS[fault.name].on(arena.tls) as server:
         result = arena.press(fault, arena.draft(fault, server.port))
@@ -284,12 +295,12 @@ def test_a_resolver_that_never_answers_ends_the_test_in_time(arena: Arena, caplo
     ended = threading.Event()
 
     def resolve(*_: Any, **__: Any) -> Any:
-        ended.wait(5)
+        ended.wait(40)
         raise _NO_RESOLVER
 
     fault = Fault(
         "silent_resolver", Stage.RESOLVE, "the name localhost could not be looked up",
-        "This server cannot look up names at the moment", "retry", timeouts=_QUICK,
+        "This server cannot look up names at the moment", "retry", timeouts=_IMPATIENT_TO_CONNECT,
     )  # fmt: skip
     result = arena.press(fault, arena.draft(fault, 587), replace(arena.equipment, door=Door(resolve=resolve)))
     ended.set()

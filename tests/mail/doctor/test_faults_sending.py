@@ -9,7 +9,15 @@ import pytest
 import tests.fakes.hostile_transfer  # noqa: F401  fills the library
 from mail.errors import Stage
 from tests.fakes.hostile_smtp import SERVERS
-from tests.mail.doctor.faults import IMPATIENT, Arena, Fault, check, check_nothing_was_sent, check_secrecy, table
+from tests.mail.doctor.faults import (
+    IMPATIENT_AT_THE_END,
+    Arena,
+    Fault,
+    check,
+    check_nothing_was_sent,
+    check_secrecy,
+    table,
+)
 from tests.sandbox.clients import MAILBOX
 
 _LOGIN = "orders@acme.example"
@@ -92,10 +100,10 @@ _AFTER_THE_MESSAGE = (
     _unknown("hangs_up_within_data"),
     _unknown("hangs_up_after_the_dot"),
     # Nothing was cut: the time ran out.
-    _unknown("silent_after_the_dot", timeouts=IMPATIENT, leaves_unsaid=("was cut",)),
+    _unknown("silent_after_the_dot", timeouts=IMPATIENT_AT_THE_END, leaves_unsaid=("was cut",)),
     _unknown("group_half_answered"),
     _unknown("bdat_hangs_up", not_done=_NOT_ASKED),
-    _unknown("bdat_silent", timeouts=IMPATIENT, leaves_unsaid=("was cut",)),
+    _unknown("bdat_silent", timeouts=IMPATIENT_AT_THE_END, leaves_unsaid=("was cut",)),
 )  # fmt: skip
 
 

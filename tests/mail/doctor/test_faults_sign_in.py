@@ -9,7 +9,15 @@ import pytest
 import tests.fakes.hostile_transfer  # noqa: F401  fills the library
 from mail.errors import Stage
 from tests.fakes.hostile_smtp import SERVERS
-from tests.mail.doctor.faults import IMPATIENT, Arena, Fault, check, check_nothing_was_sent, check_secrecy, table
+from tests.mail.doctor.faults import (
+    IMPATIENT_FOR_ANSWERS,
+    Arena,
+    Fault,
+    check,
+    check_nothing_was_sent,
+    check_secrecy,
+    table,
+)
 
 
 def _sign_in(name: str, who: str, headline: str, action: str, mend: str = "", **more: Any) -> Fault:
@@ -66,7 +74,7 @@ _SWITCH = "Tick Authenticated SMTP"
     # Connected, encrypted and greeted: a firewall that blocks the port is not what happened.
     _sign_in(
         "auth_never_answered", "localhost", "localhost did not answer in time while signing in", "retry",
-        leaves_unsaid=("Nothing came back at all", "block mail ports", "SMTP Port"), timeouts=IMPATIENT,
+        leaves_unsaid=("Nothing came back at all", "block mail ports", "SMTP Port"), timeouts=IMPATIENT_FOR_ANSWERS,
     ),
     _sign_in("auth_hangs_up", "localhost", "The connection to localhost was cut", "retry"),
     _sign_in(

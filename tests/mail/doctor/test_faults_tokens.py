@@ -18,6 +18,7 @@ from security.secret import Secret
 from tests.fakes.hostile_smtp import PRIVATE, SERVERS
 from tests.fakes.provider import FakeProvider, Reply, granted, reply
 from tests.mail.doctor.faults import Arena, Fault, check, check_nothing_was_sent, check_secrecy, table
+from tests.patience import SOON_S
 from tests.sandbox.clients import MAILBOX
 
 SECRET = "9Qk8Q~the-client-secret-of-this-test-0123"
@@ -138,11 +139,11 @@ def test_a_token_endpoint_that_is_too_slow(
     monkeypatch.setattr(token_endpoint, "DEADLINE_S", 0.5)
     fault = _token("slow", "localhost did not answer in time", "retry")
     with FakeProvider(arena.tls.cert) as provider:
-        provider.answer = replace(granted(GIVEN), pause_s=1.5)
+        provider.answer = replace(granted(GIVEN), pause_s=2 * SOON_S)
         result = arena.press(fault, _draft(arena, fault, provider.token_url))
     check(fault, result)
     check_secrecy(fault, result, caplog.text, arena, more=(SECRET, GIVEN))
-    assert result.took_s < 1.4
+    assert result.took_s < SOON_S
 
 
 def test_a_token_endpoint_that_drips(

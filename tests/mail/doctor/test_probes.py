@@ -5,19 +5,24 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
-from mail.doctor.probes import probe
+from mail.doctor import probes
 from mail.errors import Family, MailError, SettingsWrong, Stage, TryLater
-from mail.smtp import Conversation, Encryption, Endpoint, Timeouts
+from mail.smtp import Conversation, Encryption, Endpoint
 from security.outbound import AllowRule, Door
 from tests.fakes.certs import CA, ServerCert, make_server_cert
 from tests.fakes.mta import MTA
 from tests.fakes.rawserver import Peer, RawServer
+from tests.patience import PATIENT, SECOND_LOOK_S, SOON_S
 
-QUICK = Timeouts(connect_s=0.5, command_s=0.3, attempt_s=2)
+probe = partial(probes.probe, timeout_s=SECOND_LOOK_S)
+
+QUICK = replace(PATIENT, command_s=0.3)
 SILENT = TryLater("timed_out", "SMTPServerDisconnected: Connection unexpectedly closed: timed out", stage=Stage.GREET)
 REFUSED = TryLater("connection_refused", "ConnectionRefusedError: [Errno 111]", stage=Stage.CONNECT)
 BROKEN_TLS = SettingsWrong("tls_failed", "SSLError: [SSL: WRONG_VERSION_NUMBER]", stage=Stage.TLS)
@@ -215,7 +220,7 @@ def test_silence_on_both_ports_ends_within_the_time_allowed(door_to: Callable[..
         found = probe(_endpoint(465, Encryption.IMPLICIT), BROKEN_TLS, door=door, timeout_s=0.4)
         took_s = time.monotonic() - began
     assert found == {"speaks": "nothing", "other_port": 587, "other_speaks": "nothing"}
-    assert took_s < 1.5
+    assert took_s < SOON_S
 
 
 def test_a_name_that_cannot_travel_is_no_question(door_to: Callable[..., Door]) -> None:

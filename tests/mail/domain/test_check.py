@@ -26,6 +26,7 @@ from tests.mail.domain.zones import (
     spf,
     words,
 )
+from tests.patience import SOON_S
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_a_silent_name_server_is_no_fault_of_the_domain(ask: Ask) -> None:
     report = ask(faults={"*": "silent"}, patience_s=0.3)
     assert (report.verdict, report.findings) == (Verdict.UNKNOWN, ())
     assert "could not be reached" in report.headline
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < SOON_S
 
 
 @pytest.mark.parametrize("fault", ["servfail", "refused"])
@@ -170,7 +171,7 @@ def test_a_check_ends_by_its_deadline(ask: Ask) -> None:
     faults = dict.fromkeys((*BOTH, f"_dmarc.{D}", f"_domainkey.{D}", OUTLOOK), "silent")
     started = time.monotonic()
     report = ask(faults=faults, deadline_s=0.8)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < SOON_S
     assert report.verdict is Verdict.UNKNOWN
 
 
@@ -190,7 +191,7 @@ def test_a_tree_of_includes_for_one_address_is_left(ask: Ask) -> None:
     tree = "v=spf1 " + " ".join(f"include:{name}" for name in names * 20)
     started = time.monotonic()
     ask({name: {"TXT": [tree]} for name in names} | spf(tree), CLASSIC)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < SOON_S
 
 
 def test_hostile_texts_stay_texts(ask: Ask) -> None:

@@ -14,6 +14,8 @@ from tests.mail.domain.test_records import packed_key
 D = "acme.example"
 KEY = f"v=DKIM1; k=rsa; p={packed_key(2048)}"
 OUTLOOK = "spf.protection.outlook.com"
+# These name servers answer, unless a test says otherwise.
+_PATIENT = {"deadline_s": 60.0, "patience_s": 30.0}
 # What the world beside the shop looks like.
 WORLD: dict[str, dict[str, list[str]]] = {
     "com": {"TXT": ["a registry"]},
@@ -56,7 +58,7 @@ def asking() -> Ask:
     ) -> DomainReport:
         names = {name: sets for name, sets in (WORLD | GOOD | (zone or {})).items() if name not in without}
         with NameServer(names, faults) as server:
-            report = check(Sender(address, *by, selector), Asker(server.servers, **limits))
+            report = check(Sender(address, *by, selector), Asker(server.servers, **(_PATIENT | limits)))
             report_asked.append(len(server.asked))
         return report
 

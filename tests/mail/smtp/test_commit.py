@@ -2,19 +2,21 @@
 
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mail.errors import Refused, Stage, TryLater, Uncertain, Withdrawn
-from mail.smtp import SMTPReply, Timeouts
+from mail.smtp import SMTPReply
 from mail.smtp.envelope import dot_stuffed
 from mail.smtp.replies import queue_id
 from tests.fakes.mta import MTA
 from tests.fakes.rawserver import Peer, RawServer
 from tests.mail.conftest import MESSAGE
 from tests.mail.smtp.talk import ANNA, Dial, answering, opened
+from tests.patience import PATIENT, SOON_S
 
 
 def test_it_asks_before_the_bytes_that_commit(dial: Dial, mta: MTA) -> None:
@@ -76,7 +78,7 @@ def test_a_cut_after_the_final_dot_is_uncertain(dial: Dial, mta: MTA, cut: str) 
 
 def test_silence_after_the_final_dot_is_uncertain(dial: Dial, mta: MTA) -> None:
     mta.faults.answer_delay_s = 1.5
-    timeouts = Timeouts(connect_s=1, command_s=1, data_s=1, final_s=0.2, attempt_s=3)
+    timeouts = replace(PATIENT, final_s=0.2)
     with pytest.raises(Uncertain, match="timed out"):
         opened(dial, mta, timeouts=timeouts).send("s@example.com", [ANNA], MESSAGE)
 
@@ -112,11 +114,11 @@ def test_a_peer_that_stops_reading_is_left_at_the_deadline(dial: Dial) -> None:
         for answer in ("250 ok", "250 ok", "354 go"):
             peer.hear()
             peer.say(answer)
-        stop.wait(5)
+        stop.wait(2 * SOON_S)
 
     stop = threading.Event()
     body = b"Subject: x\r\n\r\n" + b"0123456789abcdef\r\n" * 1_000_000
-    timeouts = Timeouts(connect_s=1, command_s=1, data_s=0.3, final_s=1, attempt_s=3)
+    timeouts = replace(PATIENT, data_s=0.3)
     with RawServer(script) as server:
         conversation = opened(dial, server, timeouts=timeouts)
         with pytest.raises(TryLater, match="timed out"):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from mail.errors import MailError, Refused, SettingsWrong, Stage, TryLater, Uncertain, Withdrawn
-from mail.smtp import Conversation, Encryption, SendResult, Timeouts
+from mail.smtp import Conversation, Encryption, SendResult
 from mail.smtp.transfer import GROUP_RECIPIENTS, ONE_WRITE_BYTES
 from tests.fakes.rawserver import Peer, RawServer
 from tests.mail.conftest import MESSAGE, Watch
+from tests.patience import PATIENT
 
 Dial = Callable[..., Conversation]
 Script = Callable[[Peer], None]
@@ -391,7 +393,7 @@ def test_answers_held_back_to_the_end_may_take_as_long_as_the_last(dial: Dial) -
         released.wait(0.5)
         peer.say("250 ok", "250 ok", "250 ok")
 
-    timeouts = Timeouts(connect_s=1, command_s=0.2, data_s=1, final_s=3, attempt_s=4)
+    timeouts = replace(PATIENT, command_s=0.2)
     with _server(script) as server:
         assert _send(_opened(dial, server, timeouts=timeouts)).reply.code == 250
 

@@ -3,15 +3,17 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from mail.errors import MailError, Refused, SettingsWrong, Stage, TryLater, Uncertain, Withdrawn
-from mail.smtp import Conversation, Encryption, Envelope, Timeouts
+from mail.smtp import Conversation, Encryption, Envelope
 from tests.fakes import tools
 from tests.fakes.certs import ServerCert
 from tests.fakes.postfix import DEFERRED, REJECTED, REJECTED_SENDER, SIZE_LIMIT_BYTES, Postfix
 from tests.mail.conftest import Watch
+from tests.patience import PATIENT
 
 Dial = Callable[..., Conversation]
 SHOP, ANNA, BEN = "shop@example.com", "anna@example.com", "ben@example.com"
@@ -90,7 +92,7 @@ def test_implicit_tls_on_the_starttls_port_is_told_apart(dial: Dial, postfix: Po
 
 
 def test_starttls_on_the_implicit_tls_port_ends_at_the_deadline(dial: Dial, postfix: Postfix) -> None:
-    quick = Timeouts(connect_s=1, command_s=0.2, data_s=0.2, final_s=0.2, attempt_s=1)
+    quick = replace(PATIENT, command_s=0.2)
     with pytest.raises(TryLater) as caught:
         dial(postfix.services["smtps"], timeouts=quick).open()
     assert caught.value.stage is Stage.GREET

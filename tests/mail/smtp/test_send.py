@@ -223,7 +223,7 @@ def test_data_answered_by_anything_but_354_sends_no_message(dial: Dial) -> None:
 
 
 def test_several_messages_share_one_conversation(dial: Dial, mta: MTA) -> None:
-    conversation = opened(dial, mta, timeouts=Timeouts(connect_s=1, command_s=1, final_s=1, attempt_s=1))
+    conversation = opened(dial, mta)
     for number in range(3):
         conversation.send("s@example.com", [ANNA], b"Subject: %d\r\n\r\n.\r\n" % number)
     assert [one.content for one in mta.received] == [b"Subject: %d\r\n\r\n.\r\n" % number for number in range(3)]

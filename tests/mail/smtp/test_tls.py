@@ -4,20 +4,22 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from mail.errors import MailError, SettingsWrong, Stage, TryLater
-from mail.smtp import Conversation, Encryption, Timeouts
+from mail.smtp import Conversation, Encryption
 from security.outbound import AllowRule, Door
 from tests.fakes.certs import CA, ServerCert, make_ca, make_server_cert
 from tests.fakes.mta import MTA
 from tests.fakes.rawserver import Peer, RawServer
 from tests.mail.conftest import Watch
+from tests.patience import PATIENT
 
 Dial = Callable[..., Conversation]
 CLEAR = Encryption.OPPORTUNISTIC
-QUICK = Timeouts(connect_s=1, command_s=0.4, data_s=0.4, final_s=0.4, attempt_s=2)
+QUICK = replace(PATIENT, command_s=0.4)
 
 
 def test_it_tells_the_facts_of_every_step_with_starttls(dial: Dial, cert: ServerCert) -> None:
@@ -216,5 +218,5 @@ def test_a_cut_inside_the_tls_handshake_is_temporary(dial: Dial) -> None:
 
 def test_a_silent_tls_handshake_ends_at_the_deadline(dial: Dial) -> None:
     with RawServer(lambda peer: time.sleep(0.8)) as server, pytest.raises(TryLater, match="timed out") as caught:
-        dial(server, Encryption.IMPLICIT, timeouts=Timeouts(connect_s=0.2)).open()
+        dial(server, Encryption.IMPLICIT, timeouts=replace(PATIENT, connect_s=0.2)).open()
     assert caught.value.stage is Stage.TLS
