@@ -22,7 +22,7 @@ from mail.audit import Actor
 from models.api_key import APIKey, Scope
 from models.prepared import Prepared
 from models.store import Store
-from models.types import from_ms, utcnow
+from models.types import utcnow
 from security.secret import Secret
 
 KEY_PREFIX = "sp_"
@@ -82,10 +82,10 @@ def holder_of(authorization: str | None) -> KeyHolder | None:
     row = _by_hash.first(db.engine, {"hashed": hashed})
     if row is None:
         return None
-    key_id, store_id, scopes, name, prefix, key_hash, used_ms = row
+    key_id, store_id, scopes, name, prefix, key_hash, used_at = row
     if not hmac.compare_digest(key_hash, hashed):
         return None
-    is_stale = used_ms is None or from_ms(used_ms) < utcnow() - USED_EVERY
+    is_stale = used_at is None or used_at < utcnow() - USED_EVERY
     return KeyHolder(key_id, store_id, frozenset(scopes.split()), is_stale, name, prefix)
 
 

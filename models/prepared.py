@@ -1,59 +1,280 @@
-"""A SELECT for the hottest paths, compiled once and run on the driver's own cursor: a fifth of the usual cost.
+"""Statements of the hottest paths: compiled once, then run on the driver's own cursor. A fifth of the usual cost.
 
-For reading one row outside of any transaction. What comes back is the driver's: an `Instant` is a number still.
+They are written as ever, in SQLAlchemy's words and for both databases, and their values are converted as ever: what
+is left out is what SQLAlchemy does anew at each execution, which costs more than the database does. Who listens to its
+events still hears of each statement, and errors are its errors. Source: performance.md 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn, cast
 
-from sqlalchemy import Dialect, Engine, Select
+from sqlalchemy import BindParameter, Column, Connection, Dialect, Engine, PoolProxiedConnection
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import ClauseElement, Executable, Insert
 
 from models.database import reading
 
+Parameters = Mapping[str, Any]
+Row = tuple[Any, ...]
+_Convert = Callable[[Any], Any]
+# A name, the value that the statement brings itself (None: it is given), and what makes of it what the driver takes.
+_Bind = tuple[str, Callable[[], Any] | None, _Convert | None]
+
+NONE: Final[Parameters] = {}
+
 
 class Prepared:
-    """The statement with its parameters by name."""
+    """A statement whose parameters are given by name; each of its methods runs it once.
 
-    def __init__(self, statement: Select[*tuple[Any, ...]]) -> None:
+    A row is a plain tuple, in the order of the columns asked for. Lists that expand (`in_` with a parameter) and
+    values that stand in the text itself differ from one execution to the next, and are refused.
+    """
+
+    def __init__(self, statement: Executable) -> None:
         self._statement = statement
-        self._compiled: dict[str, tuple[str, list[str] | None]] = {}
+        self._known: dict[tuple[str, tuple[str, ...]], _Compiled] = {}
 
-    def first(self, engine: Engine, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """Return the first row, or None; on a connection of the pool that is given back at once.
+    # In the transaction of a connection ------------------------------------------------------------------------------
+
+    def run(self, connection: Connection, parameters: Parameters = NONE) -> int:
+        """Return how many rows were changed.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database does not answer.
+            sqlalchemy.exc.SQLAlchemyError: as `Connection.execute` does; so do all methods here.
         """
-        text, order = self._text_for(engine.dialect)
+        compiled = self._compiled(connection.dialect, parameters)
+        return int(_Run(connection, compiled.text).execute(compiled.arranged(parameters), _row_count))
+
+    def run_many(self, connection: Connection, many: Sequence[Parameters]) -> int:
+        """Run it for each of these, which name the same parameters, and return how many rows were changed in all."""
+        if not many:
+            return 0
+        compiled = self._compiled(connection.dialect, many[0])
+        return int(_Run(connection, compiled.text).execute_many([compiled.arranged(one) for one in many], _row_count))
+
+    def fetch_all(self, connection: Connection, parameters: Parameters = NONE) -> list[Row]:
+        """Return all rows."""
+        compiled = self._compiled(connection.dialect, parameters)
+        rows = _Run(connection, compiled.text).execute(compiled.arranged(parameters), _all_rows)
+        return [compiled.converted(row) for row in rows]
+
+    def fetch_one(self, connection: Connection, parameters: Parameters = NONE) -> Row | None:
+        """Return the first row, or None."""
+        compiled = self._compiled(connection.dialect, parameters)
+        row = _Run(connection, compiled.text).execute(compiled.arranged(parameters), _first_row)
+        return None if row is None else compiled.converted(row)
+
+    def fetch_each(self, connection: Connection, many: Sequence[Parameters]) -> list[Row | None]:
+        """Run it for each of these and return the first row of each, in their order; in one round trip for all."""
+        if not many:
+            return []
+        compiled = self._compiled(connection.dialect, many[0])
+        arranged = [compiled.arranged(one) for one in many]
+        run = _Run(connection, compiled.text)
+        if connection.dialect.driver == "psycopg":
+            rows = run.execute_many(arranged, _first_rows, returning=True)
+        else:  # a file: no way there and back
+            rows = [run.execute(one, _first_row) for one in arranged]
+        return [None if row is None else compiled.converted(row) for row in rows]
+
+    # Outside of any transaction --------------------------------------------------------------------------------------
+
+    def first(self, engine: Engine, parameters: Parameters = NONE) -> Row | None:
+        """Return the first row of a SELECT, or None; on a connection of the pool that is given back at once."""
+        compiled = self._compiled(engine.dialect, parameters)
         try:
             connection = engine.raw_connection()
         except engine.dialect.loaded_dbapi.Error:
             return self._as_usual(engine, parameters)
         try:
-            cursor = connection.cursor()
-            cursor.execute(text, parameters if order is None else [parameters[name] for name in order])
-            found: tuple[Any, ...] | None = cursor.fetchone()
-            cursor.close()
+            with _at_once(engine, connection):
+                cursor = connection.cursor()
+                cursor.execute(compiled.text, compiled.arranged(parameters))
+                row = cursor.fetchone()
+                cursor.close()
         except engine.dialect.loaded_dbapi.Error as error:
             # Asked again in the usual way, which knows what each driver's errors mean for the pool, and how to say it.
             connection.invalidate(error)
             return self._as_usual(engine, parameters)
         finally:
             connection.close()
+        return None if row is None else compiled.converted(row)
+
+    def _as_usual(self, engine: Engine, parameters: Parameters) -> Row | None:
+        with reading(), engine.connect() as connection:
+            return self.fetch_one(connection, parameters)
+
+    def _compiled(self, dialect: Dialect, parameters: Parameters) -> _Compiled:
+        key = dialect.name, tuple(parameters)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = _Compiled(self._statement, dialect, key[1])
         return found
 
-    def _as_usual(self, engine: Engine, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        text, order = self._text_for(engine.dialect)
-        values = dict(parameters) if order is None else tuple(parameters[name] for name in order)
-        with reading(), engine.connect() as connection:
-            row = connection.exec_driver_sql(text, values).first()
-        return None if row is None else tuple(row)
 
-    def _text_for(self, dialect: Dialect) -> tuple[str, list[str] | None]:
-        """The statement in SQL, and its parameters in order where the driver takes them by position."""
-        if dialect.name not in self._compiled:
-            compiled = self._statement.compile(dialect=dialect)
-            self._compiled[dialect.name] = str(compiled), compiled.positiontup
-        return self._compiled[dialect.name]
+class _Compiled:
+    """A statement in the words of one database, for parameters of these names."""
+
+    def __init__(self, statement: Executable, dialect: Dialect, names: Collection[str]) -> None:
+        assert isinstance(statement, ClauseElement)
+        # SQLAlchemy would ask for the new row's id, which nobody asked for, unless there may be many of them.
+        compiled = statement.compile(
+            dialect=dialect, column_keys=list(names), for_executemany=isinstance(statement, Insert)
+        )
+        assert isinstance(compiled, SQLCompiler)
+        if compiled.post_compile_params or compiled.literal_execute_params:
+            raise ValueError("the text of this statement is another at each execution")
+        self.text = str(compiled)
+        order = compiled.positiontup if compiled.positional else list(compiled.binds)
+        assert order is not None
+        self._binds = [self._bind(compiled, name, name in names) for name in order]
+        escaped = compiled.escaped_bind_names
+        self._by_name = None if compiled.positional else [escaped.get(name, name) for name in order]
+        self._convert = self._converters(compiled, dialect)
+
+    def arranged(self, parameters: Parameters) -> Any:
+        """The values as the driver takes them: by position or by name."""
+        values = []
+        for name, of_the_statement, convert in self._binds:
+            value = parameters[name] if of_the_statement is None else of_the_statement()
+            values.append(value if convert is None else convert(value))
+        return values if self._by_name is None else dict(zip(self._by_name, values, strict=True))
+
+    def converted(self, row: Sequence[Any]) -> Row:
+        """A row of the driver's with the values that the columns' types mean."""
+        if self._convert is None:
+            return tuple(row)
+        return tuple(
+            [value if convert is None else convert(value) for convert, value in zip(self._convert, row, strict=True)]
+        )
+
+    @staticmethod
+    def _bind(compiled: SQLCompiler, name: str, is_given: bool) -> _Bind:
+        convert = cast("_Convert | None", compiled._bind_processors.get(name))
+        if is_given:
+            return name, None, convert
+        for column in (*compiled.insert_prefetch, *compiled.update_prefetch):
+            if compiled._within_exec_param_key_getter(column) == name:
+                return name, _default_of(column), convert
+        bind = compiled.binds[name]
+        if bind.required:
+            raise ValueError(f"the statement's parameter {name!r} is not given")
+        return name, _own_value(bind), convert
+
+    @staticmethod
+    def _converters(compiled: SQLCompiler, dialect: Dialect) -> list[_Convert | None] | None:
+        kinds = [one.type.dialect_impl(dialect) for one in compiled._result_columns]
+        found = cast("list[_Convert | None]", [kind.result_processor(dialect, None) for kind in kinds])
+        return found if any(found) else None
+
+
+def _own_value(bind: BindParameter[Any]) -> Callable[[], Any]:
+    """What the statement brings itself; such as the tests' shift of the clock, which is asked for each time."""
+    return lambda: bind.effective_value
+
+
+def _default_of(column: Column[Any]) -> Callable[[], Any]:
+    """What stands in a column that nobody names."""
+    default: Any = column.default if column.default is not None else column.onupdate
+    if default.is_scalar:
+        return lambda: default.arg
+    if default.is_callable:
+        return lambda: default.arg(None)
+    raise ValueError(f"the default of {column} is none that can be prepared")
+
+
+@contextmanager
+def _at_once(engine: Engine, connection: PoolProxiedConnection) -> Iterator[None]:
+    """On PostgreSQL without the round trips of a transaction around it; who leaves by an error drops the connection."""
+    if engine.dialect.driver != "psycopg":
+        yield
+        return
+    driver: Any = connection.driver_connection
+    driver.autocommit = True
+    yield
+    driver.autocommit = False
+
+
+# Running --------------------------------------------------------------------------------------------------------------
+
+
+class _Run:
+    """A statement's way to a connection's cursor: in its transaction, past its listeners, errors as it says them."""
+
+    def __init__(self, connection: Connection, text: str) -> None:
+        self._connection = connection
+        self._text = text
+        if not connection.in_transaction():
+            connection.begin()
+
+    def execute(self, values: Any, read: Callable[[Any], Any]) -> Any:
+        """Run it once and return what `read` finds on the cursor."""
+        cursor = self._connection.connection.cursor()
+        text = self._text
+        try:
+            text, values = self._before(cursor, values, many=False)
+            cursor.execute(text, values)
+            self._after(cursor, text, values, many=False)
+            found = read(cursor)
+            cursor.close()
+        except BaseException as error:
+            self._fail(error, cursor, text, values)
+        return found
+
+    def execute_many(self, many: Sequence[Any], read: Callable[[Any], Any], **options: Any) -> Any:
+        """Run it for each and return what `read` finds on the cursor."""
+        cursor = self._connection.connection.cursor()
+        text, values = self._text, many
+        try:
+            text, values = self._before(cursor, values, many=True)
+            cursor.executemany(text, values, **options)
+            self._after(cursor, text, values, many=True)
+            found = read(cursor)
+            cursor.close()
+        except BaseException as error:
+            self._fail(error, cursor, text, values)
+        return found
+
+    # As `Connection.execute` does it: the tests count statements there, and let some of them fail.
+
+    def _before(self, cursor: Any, values: Any, *, many: bool) -> tuple[str, Any]:
+        text = self._text
+        for listener in self._connection.dispatch.before_cursor_execute:
+            text, values = listener(self._connection, cursor, text, values, None, many)
+        return text, values
+
+    def _after(self, cursor: Any, text: str, values: Any, *, many: bool) -> None:
+        for listener in self._connection.dispatch.after_cursor_execute:
+            listener(self._connection, cursor, text, values, None, many)
+
+    def _fail(self, error: BaseException, cursor: Any, text: str, values: Any) -> NoReturn:
+        """Raise the error as SQLAlchemy's. A connection that is lost, or left in the middle, leaves the pool."""
+        if isinstance(error, Exception) and not isinstance(error, self._connection.dialect.loaded_dbapi.Error):
+            raise error
+        # Its own handling: nothing else knows all that a driver's errors mean for the connection and its pool.
+        self._connection._handle_dbapi_exception(error, text, values, cursor, None)
+
+
+def _row_count(cursor: Any) -> int:
+    return int(cursor.rowcount)
+
+
+def _all_rows(cursor: Any) -> Iterable[Sequence[Any]]:
+    found: Iterable[Sequence[Any]] = cursor.fetchall()
+    return found
+
+
+def _first_row(cursor: Any) -> Sequence[Any] | None:
+    found: Sequence[Any] | None = cursor.fetchone()
+    return found
+
+
+def _first_rows(cursor: Any) -> list[Sequence[Any] | None]:
+    """The first row of each execution of psycopg's `executemany`."""
+    found = [cursor.fetchone()]
+    while cursor.nextset():
+        found.append(cursor.fetchone())
+    return found
