@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from flask import Flask
+from flask import Flask, request
+from flask_principal import Principal
 from flask_security import Security, SQLAlchemyUserDatastore
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -69,10 +70,12 @@ def _set_up_logging(app: Flask) -> None:
 
 def _bind_extensions(app: Flask) -> None:
     plain_http = app.config["PUBLIC_URL"].startswith("http://")
-    # As many connections as a worker's threads may want at the same moment; each is held for a transaction only.
-    # The one used last is taken first: SQLite has its pages in that one's cache.
-    pool = {"pool_size": 16, "max_overflow": 48, "pool_use_lifo": True}
-    app.config.setdefault("SQLALCHEMY_ENGINE_OPTIONS", {"hide_parameters": True, **pool})
+    # As many connections as a worker's threads may want at the same moment; each is held for a transaction only. The
+    # one that was used last goes first: it still has SQLite's pages, or PostgreSQL's prepared statements.
+    app.config.setdefault(
+        "SQLALCHEMY_ENGINE_OPTIONS",
+        {"hide_parameters": True, "pool_size": 16, "max_overflow": 48, "pool_use_lifo": True},
+    )
     app.config.update(
         WTF_CSRF_TIME_LIMIT=None,  # the token lives as long as the session
         SESSION_COOKIE_NAME="storepost" if plain_http else "__Host-storepost",
@@ -104,10 +107,18 @@ def _bind_extensions(app: Flask) -> None:
     app.session_interface = StoredSessions()
     # Its blueprint stays off: our pages sign people in with its functions. Second factors will switch parts of it on.
     Security(app, SQLAlchemyUserDatastore(db, User, Role), register_blueprint=False)
+    _ask_only_pages_who_is_signed_in(app)
     # It would also take a person's token from any query string or JSON body, and read every body for it.
     app.login_manager.request_loader(lambda request: None)  # type: ignore[attr-defined]  # set by Flask-Login
     with app.app_context():
         prepare_engine(db.engine)
+
+
+def _ask_only_pages_who_is_signed_in(app: Flask) -> None:
+    """Flask-Principal asks before each request; programs come with keys, and many of them with each message."""
+    hooks = app.before_request_funcs[None]
+    (asks,) = (hook for hook in hooks if isinstance(getattr(hook, "__self__", None), Principal))
+    hooks[hooks.index(asks)] = lambda: None if request.blueprint == "api" else asks()
 
 
 def _equip(app: Flask) -> Equipment:

@@ -21,6 +21,15 @@ _SETTINGS_PAGES = {"email_settings", "connection_tests"}
 FIELDS_MAX = 2500
 
 
+_ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_VARY = ("HX-Request", "HX-Request-Type")
+
+
 def register(app: Flask) -> None:
     app.url_value_preprocessor(_look_at_body)
     app.before_request(_begin)
@@ -66,22 +75,26 @@ def _refuse_foreign_origin() -> None:
 
 
 def _finish(response: Response) -> Response:
+    # Every access to a header looks through all of them; this runs for each message that a program hands in.
     headers = response.headers
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("Referrer-Policy", "same-origin")
-    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
-    headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    wanted = dict(_ALWAYS)
     if current_app.config["PUBLIC_URL"].startswith("https://"):
-        headers.setdefault("Strict-Transport-Security", "max-age=31536000")
-    if request.endpoint == "static":
+        wanted["Strict-Transport-Security"] = "max-age=31536000"
+    is_static = request.endpoint == "static"
+    if not is_static:
+        wanted |= {"Content-Security-Policy": content_security_policy(), "Cache-Control": "no-store"}
+    present = {name.lower() for name, _ in headers}
+    for name, value in wanted.items():
+        if name.lower() not in present:
+            headers.add(name, value)
+    if is_static:
         # Fonts are named by the style sheet, without a hash; their version is part of their name.
         if response.status_code == 200 and (request.args.get("v") or request.path.endswith(".woff2")):
             headers["Cache-Control"] = "public, max-age=31536000, immutable"
-        return response
-    headers.setdefault("Content-Security-Policy", content_security_policy())
-    headers.setdefault("Cache-Control", "no-store")
-    for name in ("HX-Request", "HX-Request-Type"):
-        response.vary.add(name)
+    elif "vary" in present:
+        response.vary.update(_VARY)
+    else:
+        headers.add("Vary", ", ".join(_VARY))
     return response
 
 

@@ -1,27 +1,29 @@
-"""How messages come into the outbox: one or many in a handful of statements, all of them built once.
+"""How messages come into the outbox: one or many in a handful of statements, all of them compiled once.
 
 Everything joins the caller's transaction, so that a message is born with the order that caused it; only after the
-commit may anybody say that it was accepted, and only then is a worker told. Source: performance.md 4, security.md 61
-and 62.
+commit may anybody say that it was accepted, and only then is a worker told. What needs no database is done before:
+SQLite has one writer at a time, and others wait meanwhile. Source: performance.md 4, security.md 61 and 62.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from extensions import db
 from mail import nudges, outbox_blobs, outbox_content
 from mail.equipment import Equipment
+from mail.outbox_blobs import StoredFile
 from mail.outbox_content import NewMessage, contents
 from mail.outbox_work import messages, recipients
 from mail.relayed import Relayed
 from mail.terms import Terms, terms_of
 from models.outbox import HoldReason, MessageStatus, RecipientKind
+from models.prepared import Prepared
 from models.types import new_uid, utcnow
 
 # Sealed contents go to the database in groups of about this size: a batch may be as large as a request.
@@ -54,19 +56,26 @@ class Enqueued:
 Answer = Enqueued | IdempotencyConflict
 
 
-_handed_in_before = select(
-    messages.c.idempotency_key,
-    messages.c.idempotency_hash,
-    messages.c.uid,
-    messages.c.status,
-    messages.c.hold_reason,
-).where(
-    messages.c.store_id == bindparam("store"),
-    messages.c.idempotency_key.in_(bindparam("keys", expanding=True)),
+@dataclass(frozen=True)
+class Added:
+    """What became of messages added to a transaction, in their order, and whether a worker should be told."""
+
+    answers: list[Answer]
+    is_due: bool
+
+
+_handed_in_before = Prepared(
+    select(
+        messages.c.idempotency_key,
+        messages.c.idempotency_hash,
+        messages.c.uid,
+        messages.c.status,
+        messages.c.hold_reason,
+    ).where(messages.c.store_id == bindparam("store"), messages.c.idempotency_key == bindparam("key"))
 )
-_insert_messages = insert(messages).returning(messages.c.id, messages.c.uid)
-_insert_contents = insert(contents)
-_insert_recipients = insert(recipients)
+_insert_messages = Prepared(insert(messages).returning(messages.c.id))
+_insert_contents = Prepared(insert(contents))
+_insert_recipients = Prepared(insert(recipients))
 
 
 def enqueue(
@@ -100,30 +109,45 @@ def enqueue_many(
     api_key_id: int | None = None,
     source: str = "api",
 ) -> list[Answer]:
-    """Add messages to the current transaction and return what became of each, in their order. The caller commits, and
-    only then may say that they were accepted; workers are told after that commit.
+    """Add messages to the session's transaction and return what became of each, in their order. The caller commits, and
+    only then may say that they were accepted; workers are told after that commit. Otherwise as `add`.
+    """
+    if not handed:
+        return []
+    ready = get_ready(handed, equipment=equipment)
+    connection = db.session.connection()
+    added = add(connection, store_id, ready, equipment=equipment, api_key_id=api_key_id, source=source)
+    if added.is_due:
+        nudges.after_commit(store_id, equipment.nudges)
+    return added.answers
+
+
+def add(
+    connection: Connection,
+    store_id: int,
+    ready: Sequence[Ready],
+    *,
+    equipment: Equipment,
+    api_key_id: int | None = None,
+    source: str = "api",
+) -> Added:
+    """Add messages to the connection's transaction and return what became of each, in their order.
 
     While emails are off, or while the store's queue is held for trouble with its settings, they are held too. A
     conflict of keys concerns its own message only.
 
     Raises:
         sqlalchemy.exc.IntegrityError: one of the keys is being used at this very moment by somebody else.
+        sqlalchemy.exc.NoResultFound: the store is gone.
     """
-    if not handed:
-        return []
-    terms = terms_of(store_id, equipment=equipment)
-    answers = _Answers(_earlier(store_id, handed))
-    entries = []
-    for one in handed:
-        uid = new_uid()
-        if answers.add(one, Enqueued(uid, terms.status, terms.hold_reason)):
-            origin = {"api_key_id": api_key_id, "source": source}
-            entries.append(_Entry(uid, one.new, {**origin, **_row_of(one, uid, terms)}))
-    if entries:
-        _insert(entries, equipment)
-        if terms.status is MessageStatus.QUEUED and any(entry.row["due_at"] <= terms.now for entry in entries):
-            nudges.after_commit(store_id, equipment.nudges)
-    return answers.found
+    terms = terms_of(connection, store_id, equipment=equipment)
+    answers = _Answers(_earlier(connection, store_id, ready))
+    new = [one for one in ready if answers.add(one, Enqueued(one.uid, terms.status, terms.hold_reason))]
+    rows = [{"api_key_id": api_key_id, "source": source, **_row_of(one, terms)} for one in new]
+    if new:
+        _insert(connection, new, rows, equipment)
+    is_due = terms.status is MessageStatus.QUEUED and any(row["due_at"] <= terms.now for row in rows)
+    return Added(answers.found, is_due)
 
 
 def find_replay(store_id: int, key: str, body_hash: str) -> Enqueued | None:
@@ -132,12 +156,72 @@ def find_replay(store_id: int, key: str, body_hash: str) -> Enqueued | None:
     Raises:
         IdempotencyConflict: it was another message.
     """
-    row = db.session.connection().execute(_handed_in_before, {"store": store_id, "keys": [key]}).first()
+    row = _handed_in_before.fetch_one(db.session.connection(), {"store": store_id, "key": key})
     if row is None:
         return None
-    if row.idempotency_hash != body_hash:
+    _, idempotency_hash, uid, status, hold_reason = row
+    if idempotency_hash != body_hash:
         raise IdempotencyConflict
-    return Enqueued(row.uid, row.status, row.hold_reason, replayed=True)
+    return Enqueued(uid, status, hold_reason, replayed=True)
+
+
+# Before the transaction ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Ready:
+    """A message that only lacks the database: named, written down, and sealed unless it is large.
+
+    Attributes:
+        row: its columns, but for those that depend on the store.
+        files: where each of the message's files will be.
+        recipients: columns of their rows, but for the message's id.
+    """
+
+    handed: HandedIn
+    uid: str
+    row: dict[str, Any]
+    plain: str
+    sealed: str | None
+    files: tuple[StoredFile, ...]
+    recipients: list[dict[str, Any]]
+
+
+def get_ready(handed: Iterable[HandedIn], *, equipment: Equipment) -> list[Ready]:
+    """Return the messages as `add` takes them: everything that can be done before the transaction is done."""
+    ready, chars = [], 0
+    for one in handed:
+        ready.append(_ready(one))
+        chars += len(ready[-1].plain)
+        if chars <= GROUP_CHARS:
+            ready[-1].sealed = outbox_content.seal(ready[-1].plain, ready[-1].uid, equipment=equipment)
+    return ready
+
+
+def _ready(one: HandedIn) -> Ready:
+    new, uid, at = one.new, new_uid(), utcnow()
+    files = tuple(outbox_blobs.plan(len(content)) for content in new.files)
+    plain = outbox_content.as_json(new, files)
+    row = {
+        "uid": uid,
+        "priority": int(new.priority),
+        "subject": new.subject,
+        "date": max(new.send_at or at, at),
+        "size_bytes": len(plain.encode("utf-8")) + sum(one.size_bytes for one in files),
+        "idempotency_key": one.idempotency_key,
+        "idempotency_hash": one.idempotency_hash,
+    }
+    return Ready(one, uid, row, plain, None, files, _recipient_rows(new))
+
+
+def _recipient_rows(new: NewMessage) -> list[dict[str, Any]]:
+    """One row per mailbox: named twice, it counts once, where it is named most openly."""
+    rows: dict[str, dict[str, Any]] = {}
+    lists = ((RecipientKind.TO, new.to), (RecipientKind.CC, new.cc), (RecipientKind.BCC, new.bcc))
+    for kind, addresses in lists:
+        for address in addresses:
+            rows.setdefault(address.casefold(), {"kind": kind, "address": address})
+    return list(rows.values())
 
 
 # Keys ---------------------------------------------------------------------------------------------------------------
@@ -150,9 +234,9 @@ class _Answers:
         self.found: list[Answer] = []
         self._known = earlier
 
-    def add(self, one: HandedIn, new: Enqueued) -> bool:
+    def add(self, one: Ready, new: Enqueued) -> bool:
         """Note the answer and return whether the message is a new one."""
-        key, body_hash = one.idempotency_key, one.idempotency_hash or ""
+        key, body_hash = one.handed.idempotency_key, one.handed.idempotency_hash or ""
         if key is None or key not in self._known:
             if key is not None:
                 replay = Enqueued(new.uid, new.status, new.hold_reason, replayed=True)
@@ -164,46 +248,27 @@ class _Answers:
         return False
 
 
-def _earlier(store_id: int, handed: Sequence[HandedIn]) -> dict[str, tuple[str, Enqueued]]:
-    keys = {one.idempotency_key for one in handed if one.idempotency_key is not None}
-    if not keys:
-        return {}
-    rows = db.session.connection().execute(_handed_in_before, {"store": store_id, "keys": sorted(keys)})
+def _earlier(connection: Connection, store_id: int, ready: Sequence[Ready]) -> dict[str, tuple[str, Enqueued]]:
+    keys = {one.handed.idempotency_key for one in ready if one.handed.idempotency_key is not None}
+    rows = _handed_in_before.fetch_each(connection, [{"store": store_id, "key": key} for key in keys])
     return {
-        row.idempotency_key: (
-            row.idempotency_hash or "",
-            Enqueued(row.uid, row.status, row.hold_reason, replayed=True),
-        )
-        for row in rows
+        key: (idempotency_hash or "", Enqueued(uid, status, hold_reason, replayed=True))
+        for key, idempotency_hash, uid, status, hold_reason in filter(None, rows)
     }
 
 
 # Rows ---------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A message about to be inserted, and its row, which still lacks its size."""
-
-    uid: str
-    new: NewMessage
-    row: dict[str, Any]
-
-
-def _row_of(one: HandedIn, uid: str, terms: Terms) -> dict[str, Any]:
-    new, at = one.new, utcnow()
+def _row_of(one: Ready, terms: Terms) -> dict[str, Any]:
+    new = one.handed.new
     due_at = new.send_at or terms.now
-    return {
-        **terms.row(uid),
-        "priority": int(new.priority),
-        "due_at": due_at,
-        "expires_at": None if new.expires_in_s is None else due_at + timedelta(seconds=new.expires_in_s),
-        "subject": new.subject,
-        "date": max(new.send_at or at, at),
-        "idempotency_key": one.idempotency_key,
-        "idempotency_hash": one.idempotency_hash,
-        **(_own_identity(new.relayed) if new.relayed else {}),
-    }
+    row = {**terms.row(one.uid), **one.row, "due_at": due_at, "expires_at": None}
+    if new.expires_in_s is not None:
+        row["expires_at"] = due_at + timedelta(seconds=new.expires_in_s)
+    if new.relayed is not None:
+        row.update(_own_identity(new.relayed))
+    return row
 
 
 def _own_identity(relayed: Relayed) -> dict[str, Any]:
@@ -212,57 +277,43 @@ def _own_identity(relayed: Relayed) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value}
 
 
-def _insert(entries: Sequence[_Entry], equipment: Equipment) -> None:
-    planned = [tuple(outbox_blobs.plan(len(content)) for content in entry.new.files) for entry in entries]
-    plain = [outbox_content.as_json(e.new, stored) for e, stored in zip(entries, planned, strict=True)]
-    for entry, text, stored in zip(entries, plain, planned, strict=True):
-        entry.row["size_bytes"] = len(text.encode("utf-8")) + sum(one.size_bytes for one in stored)
-    ids = insert_messages([entry.row for entry in entries])
-    insert_contents(((ids[e.uid], e.uid, text) for e, text in zip(entries, plain, strict=True)), equipment=equipment)
-    insert_recipients([row for entry in entries for row in _recipient_rows(ids[entry.uid], entry.new)])
-    outbox_blobs.write(
-        (
-            (ids[entry.uid], part, one, content)
-            for entry, stored in zip(entries, planned, strict=True)
-            for part, (one, content) in enumerate(zip(stored, entry.new.files, strict=True))
-        ),
-        equipment=equipment,
+def _insert(connection: Connection, new: Sequence[Ready], rows: list[dict[str, Any]], equipment: Equipment) -> None:
+    ids = insert_messages(connection, rows)
+    insert_contents(connection, _sealed(new, ids, equipment))
+    people = [{"message_id": id, **row} for one, id in zip(new, ids, strict=True) for row in one.recipients]
+    insert_recipients(connection, people)
+    files = (
+        (id, part, where, content)
+        for one, id in zip(new, ids, strict=True)
+        if one.files
+        for part, (where, content) in enumerate(zip(one.files, one.handed.new.files, strict=True))
     )
+    outbox_blobs.write(connection, files, equipment=equipment)
 
 
-def insert_messages(rows: list[dict[str, Any]]) -> dict[str, int]:
-    """Insert rows and return their ids by uid: nothing says in which order a database gives several back."""
-    inserted = db.session.connection().execute(_insert_messages, rows[0] if len(rows) == 1 else rows)
-    return {row.uid: row.id for row in inserted}
+def _sealed(new: Sequence[Ready], ids: Sequence[int], equipment: Equipment) -> Iterator[tuple[int, str]]:
+    for one, id in zip(new, ids, strict=True):
+        yield id, one.sealed or outbox_content.seal(one.plain, one.uid, equipment=equipment)
 
 
-def insert_contents(plain: Iterable[tuple[int, str, str]], *, equipment: Equipment) -> None:
-    """Seal and insert contents, (message id, uid, JSON) each, in groups that stay small."""
-    connection = db.session.connection()
+def insert_messages(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[int]:
+    """Insert rows and return their ids, in order."""
+    return [row[0] for row in _insert_messages.fetch_each(connection, rows) if row is not None]
+
+
+def insert_contents(connection: Connection, sealed: Iterable[tuple[int, str]]) -> None:
+    """Insert contents, (message id, sealed) each, in groups that stay small."""
     group: list[dict[str, Any]] = []
     chars = 0
-    for message_id, uid, text in plain:
-        sealed = outbox_content.seal(text, uid, equipment=equipment)
-        group.append({"message_id": message_id, "sealed": sealed})
-        chars += len(sealed)
+    for message_id, text in sealed:
+        group.append({"message_id": message_id, "sealed": text})
+        chars += len(text)
         if chars >= GROUP_CHARS:
-            connection.execute(_insert_contents, group)
+            _insert_contents.run_many(connection, group)
             group, chars = [], 0
-    if group:
-        connection.execute(_insert_contents, group)
+    _insert_contents.run_many(connection, group)
 
 
-def insert_recipients(rows: list[dict[str, Any]]) -> None:
+def insert_recipients(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Insert recipients: message id, kind and address each."""
-    db.session.connection().execute(_insert_recipients, rows)
-
-
-def _recipient_rows(message_id: int, new: NewMessage) -> list[dict[str, Any]]:
-    """One row per mailbox: named twice, it counts once, where it is named most openly."""
-    rows: dict[str, dict[str, Any]] = {}
-    lists = ((RecipientKind.TO, new.to), (RecipientKind.CC, new.cc), (RecipientKind.BCC, new.bcc))
-    for kind, addresses in lists:
-        for address in addresses:
-            row = {"message_id": message_id, "kind": kind, "address": address}
-            rows.setdefault(address.casefold(), row)
-    return list(rows.values())
+    _insert_recipients.run_many(connection, rows)

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from extensions import db
-from mail.accepting import Answer, HandedIn, enqueue_many
+from mail import accepting
+from mail.accepting import Answer, HandedIn, Ready, get_ready
 from mail.equipment import Equipment
+from models.database import writing
 
 # What is larger than this goes by itself: small messages shall not wait for a large one.
 SHARED_CHARS = 256 * 1024
@@ -26,8 +28,9 @@ class _Waiting:
 
     store_id: int
     api_key_id: int | None
-    handed: Sequence[HandedIn]
+    ready: Sequence[Ready]
     answers: list[Answer] | None = None
+    is_due: bool = False
     is_alone: bool = False
     woken: threading.Event = field(default_factory=threading.Event)
 
@@ -49,13 +52,16 @@ class Together:
         felt here.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: as `enqueue_many` does; nothing was stored, and the session is rolled back.
+            sqlalchemy.exc.SQLAlchemyError: as `accepting.add` does; nothing was stored.
         """
-        mine = _Waiting(store_id, api_key_id, handed, is_alone=_is_large(handed))
+        if not handed:
+            return []
+        mine = _Waiting(store_id, api_key_id, get_ready(handed, equipment=equipment), is_alone=_is_large(handed))
         if not mine.is_alone:
             self._write_with_others(mine, equipment)
         if mine.answers is None:
             _write([mine], equipment)
+            _tell([mine], equipment)
         assert mine.answers is not None
         return mine.answers
 
@@ -92,6 +98,7 @@ class Together:
                 one.woken.set()
             if next_one is not None:
                 next_one.woken.set()
+        _tell(group, equipment)
 
 
 def _write(group: Sequence[_Waiting], equipment: Equipment) -> None:
@@ -99,18 +106,21 @@ def _write(group: Sequence[_Waiting], equipment: Equipment) -> None:
     by_sender: dict[tuple[int, int | None], list[_Waiting]] = {}
     for one in group:
         by_sender.setdefault((one.store_id, one.api_key_id), []).append(one)
-    answers: list[tuple[_Waiting, list[Answer]]] = []
-    try:
+    stored: list[tuple[_Waiting, list[Answer], bool]] = []
+    with writing(), db.engine.begin() as connection:
         for (store_id, api_key_id), ones in by_sender.items():
-            handed = [message for one in ones for message in one.handed]
-            found = iter(enqueue_many(store_id, handed, equipment=equipment, api_key_id=api_key_id))
-            answers += [(one, [next(found) for _ in one.handed]) for one in ones]
-        db.session.commit()
-    except BaseException:
-        db.session.rollback()
-        raise
-    for one, its_answers in answers:
-        one.answers = its_answers
+            ready = [message for one in ones for message in one.ready]
+            added = accepting.add(connection, store_id, ready, equipment=equipment, api_key_id=api_key_id)
+            answers = iter(added.answers)
+            stored += [(one, [next(answers) for _ in one.ready], added.is_due) for one in ones]
+    for one, its_answers, is_due in stored:
+        one.answers, one.is_due = its_answers, is_due
+
+
+def _tell(group: Sequence[_Waiting], equipment: Equipment) -> None:
+    """Tell workers of what was committed; the others have their answers by then."""
+    for store_id in {one.store_id for one in group if one.is_due}:
+        equipment.nudges.send(store_id)
 
 
 def _is_large(handed: Sequence[HandedIn]) -> bool:

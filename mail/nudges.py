@@ -16,12 +16,13 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from huey.api import Huey, PostgresHuey, RedisHuey, SqliteHuey
-from sqlalchemy import Connection, bindparam, event, insert, select, update
+from sqlalchemy import bindparam, event, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from extensions import db
-from models.database import reading, writing
+from models.database import writing
+from models.prepared import Prepared
 from models.worker import StoreNudge
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ LEFT_ALONE_S = 5.0
 QUEUE_NAME = "storepost"
 _STORES, _COMMITTED = "storepost_nudged_stores", "storepost_stores_to_nudge"
 
-_is_up = select(StoreNudge.is_pending).where(StoreNudge.store_id == bindparam("store"))
+_is_up = Prepared(select(StoreNudge.is_pending).where(StoreNudge.store_id == bindparam("store")))
 _raise_flag = (
     update(StoreNudge)
     .where(StoreNudge.store_id == bindparam("store"), StoreNudge.is_pending.is_(False))
@@ -115,9 +116,9 @@ class HueyNudges:
         """
         if store_id not in self._known:
             self._add_row(store_id)
-        with reading(), _at_once() as connection:
-            if connection.scalar(_is_up, {"store": store_id}):
-                return False
+        found = _is_up.first(db.engine, {"store": store_id})
+        if found is not None and found[0]:
+            return False
         with writing(), db.engine.begin() as connection:
             return connection.execute(_raise_flag, {"store": store_id}).rowcount == 1
 
@@ -129,14 +130,6 @@ class HueyNudges:
             pass  # it is there, or the store is gone and has no mail
         with self._lock:
             self._known.add(store_id)
-
-
-def _at_once() -> Connection:
-    """A connection for one statement: on PostgreSQL without the round trips of a transaction around it."""
-    connection = db.engine.connect()
-    if connection.dialect.name == "postgresql":
-        return connection.execution_options(isolation_level="AUTOCOMMIT")
-    return connection
 
 
 def lower_flag(store_id: int) -> None:

@@ -14,7 +14,6 @@ from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Table, bindparam, insert, select
 
-from extensions import db
 from mail.equipment import Equipment
 from models.outbox import MessageBlob
 from models.types import new_uid
@@ -48,9 +47,9 @@ def plan(size_bytes: int) -> StoredFile:
     return StoredFile(size_bytes, tuple(new_uid() for _ in range(count)))
 
 
-def write(files: Iterable[tuple[int, int, StoredFile, bytes]], *, equipment: Equipment) -> None:
-    """Add the pieces of files to the current transaction: (message id, part, plan, content) each."""
-    write_pieces(_cut(files), equipment=equipment)
+def write(connection: Connection, files: Iterable[tuple[int, int, StoredFile, bytes]], *, equipment: Equipment) -> None:
+    """Add the pieces of files to the connection's transaction: (message id, part, plan, content) each."""
+    write_pieces(connection, _cut(files), equipment=equipment)
 
 
 def _cut(files: Iterable[tuple[int, int, StoredFile, bytes]]) -> Iterator[dict[str, Any]]:
@@ -60,9 +59,8 @@ def _cut(files: Iterable[tuple[int, int, StoredFile, bytes]]) -> Iterator[dict[s
             yield {"message_id": message_id, "part": part, "piece": piece, "uid": uid, "plain": plain}
 
 
-def write_pieces(rows: Iterable[dict[str, Any]], *, equipment: Equipment) -> None:
-    """Seal and add pieces to the current transaction, a few at a time: rows of the table with `plain` instead."""
-    connection = db.session.connection()
+def write_pieces(connection: Connection, rows: Iterable[dict[str, Any]], *, equipment: Equipment) -> None:
+    """Seal and add pieces to the connection's transaction, a few at a time: rows of the table with `plain` instead."""
     group: list[dict[str, Any]] = []
     for row in rows:
         row["sealed"] = equipment.vault.seal(row.pop("plain"), place(row["uid"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from extensions import db
 from mail import accepting, nudges, outbox_blobs, outbox_content
@@ -50,20 +50,21 @@ def resend(store_id: int, uid: str, *, equipment: Equipment) -> Enqueued | None:
     Raises:
         security.vault.Unreadable: the content does not open; nothing useful was added, so the caller rolls back.
     """
-    terms = terms_of(store_id, equipment=equipment)
     connection = db.session.connection()
+    terms = terms_of(connection, store_id, equipment=equipment)
     original = connection.execute(_original, {"store": store_id, "uid": uid}).first()
     sealed = connection.scalar(_content, {"message": original.id}) if original is not None else None
     if original is None or sealed is None:
         return None
     again = _Again(terms, outbox_content.open_json(uid, sealed, equipment=equipment))
     row = {**again.row, "resent_from": uid, **{name: original._mapping[name] for name in _KEPT}}
-    message_id = accepting.insert_messages([row])[again.uid]
-    accepting.insert_contents([(message_id, again.uid, outbox_content.dumps(again.document))], equipment=equipment)
+    (message_id,) = accepting.insert_messages(connection, [row])
+    content = outbox_content.seal(outbox_content.dumps(again.document), again.uid, equipment=equipment)
+    accepting.insert_contents(connection, [(message_id, content)])
     people = connection.execute(_people, {"message": original.id})
-    accepting.insert_recipients([{"message_id": message_id, **one._mapping} for one in people])
-    pieces = again.pieces(original.id, message_id, equipment)
-    outbox_blobs.write_pieces(pieces, equipment=equipment)
+    accepting.insert_recipients(connection, [{"message_id": message_id, **one._mapping} for one in people])
+    pieces = again.pieces(connection, original.id, message_id, equipment)
+    outbox_blobs.write_pieces(connection, pieces, equipment=equipment)
     if terms.status is MessageStatus.QUEUED:
         nudges.after_commit(store_id, equipment.nudges)
     return Enqueued(again.uid, terms.status, terms.hold_reason)
@@ -81,9 +82,11 @@ class _Again:
         # What custom fields added belongs to the attempts of the original.
         self.document.pop("sent_headers", None)
 
-    def pieces(self, original_id: int, message_id: int, equipment: Equipment) -> Iterator[dict[str, Any]]:
+    def pieces(
+        self, connection: Connection, original_id: int, message_id: int, equipment: Equipment
+    ) -> Iterator[dict[str, Any]]:
         """Give the rows of the new pieces, opening the old ones one at a time."""
-        old = outbox_blobs.read_pieces(db.session.connection(), original_id, _uids(self._old), equipment=equipment)
+        old = outbox_blobs.read_pieces(connection, original_id, _uids(self._old), equipment=equipment)
         for part, stored in enumerate(self._new):
             for piece, uid in enumerate(stored.pieces):
                 yield {"message_id": message_id, "part": part, "piece": piece, "uid": uid, "plain": next(old)}

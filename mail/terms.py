@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, literal_column, or_, select
+from sqlalchemy.exc import NoResultFound
 
-from extensions import db
 from mail.equipment import Equipment
 from mail.outbox_work import email_settings, messages
 from mail.wire_names import ascii_domain
 from models import clock
 from models.outbox import HoldReason, MessageStatus
+from models.prepared import Prepared
 
 # Trouble of the store's settings: it ends for all of the queue at once, when somebody mends them.
 MENDABLE: Final = (
@@ -27,35 +29,42 @@ MENDABLE: Final = (
 CONTENT_UNREADABLE: Final = "content_unreadable"
 
 
+# As words, not as parameters: SQLite compiles a statement anew at each execution when a parameter may decide whether a
+# partial index serves, and such statements took ten times as long. Nor `in_`, which SQLAlchemy writes out each time.
+_IS_HELD: Final = messages.c.status == literal_column(f"'{MessageStatus.HELD}'")
+_IS_MENDABLE: Final = or_(*(messages.c.hold_reason == literal_column(f"'{reason}'") for reason in MENDABLE))
+
+
 def is_held_for_the_store(store_id: Any) -> ColumnElement[bool]:
     """Return the condition that a message waits for the store's settings or its connection to be mended."""
     c = messages.c
-    return and_(
-        c.store_id == store_id,
-        c.status == MessageStatus.HELD,
-        # Not IN: SQLAlchemy writes such a list out anew at each execution, and this one is on the hot path.
-        or_(*(c.hold_reason == reason for reason in MENDABLE)),
-        c.reason_code != CONTENT_UNREADABLE,
-    )
+    return and_(c.store_id == store_id, _IS_HELD, _IS_MENDABLE, c.reason_code != CONTENT_UNREADABLE)
 
 
 _REASON = ("hold_reason", "reason_code", "reason_detail", "reason_stage", "reason_family")
 
 # The lock makes this wait for a save that turns emails on or mends the settings: otherwise a message held for the old
 # state could appear after the release and wait for ever. SQLite has one writer at a time anyway.
-_settings_of = (
+_settings_of = Prepared(
     select(email_settings.c.emails_off, email_settings.c.from_email, clock.now().label("now"))
     .where(email_settings.c.store_id == bindparam("store"))
     .with_for_update(read=True)
 )
 # By ix_messages_store_id_status_id, from its end: what was sent or waits is not looked at. A statement of its own,
 # because PostgreSQL would show it what was there before the wait for the lock.
-_last_held = (
+_last_held = Prepared(
     select(*(messages.c[name] for name in _REASON))
     .where(is_held_for_the_store(bindparam("store")))
     .order_by(messages.c.id.desc())
     .limit(1)
 )
+_NO_REASON: Final = {
+    "hold_reason": None,
+    "reason_code": "",
+    "reason_detail": "",
+    "reason_stage": "",
+    "reason_family": "",
+}
 
 
 @dataclass(frozen=True)
@@ -95,31 +104,33 @@ class Terms:
         }
 
 
-def terms_of(store_id: int, *, equipment: Equipment) -> Terms:
-    """Return what holds for new messages of the store until the current transaction ends.
+def terms_of(connection: Connection, store_id: int, *, equipment: Equipment) -> Terms:
+    """Return what holds for new messages of the store until the connection's transaction ends.
 
     Raises:
         sqlalchemy.exc.NoResultFound: the store is gone.
     """
-    connection = db.session.connection()
-    settings = connection.execute(_settings_of, {"store": store_id}).one()
-    reason = _reason_to_hold(connection, store_id, emails_off=settings.emails_off)
-    return Terms(store_id, settings.now, _id_domain(settings.from_email, equipment), reason)
+    settings = _settings_of.fetch_one(connection, {"store": store_id})
+    if settings is None:
+        raise NoResultFound(f"there is no store {store_id}")
+    emails_off, from_email, now = settings
+    reason = _reason_to_hold(connection, store_id, emails_off=emails_off)
+    return Terms(store_id, now, _id_domain(from_email, equipment.public_url), reason)
 
 
 def _reason_to_hold(connection: Connection, store_id: int, *, emails_off: bool) -> dict[str, Any]:
     """Why new messages of this store cannot go now: they join what is held already, and keep their place behind it."""
-    nothing = {"hold_reason": None, "reason_code": "", "reason_detail": "", "reason_stage": "", "reason_family": ""}
     if emails_off:
-        return {**nothing, "hold_reason": HoldReason.EMAILS_OFF}
-    row = connection.execute(_last_held, {"store": store_id}).first()
-    return nothing if row is None else dict(row._mapping)
+        return {**_NO_REASON, "hold_reason": HoldReason.EMAILS_OFF}
+    row = _last_held.fetch_one(connection, {"store": store_id})
+    return _NO_REASON if row is None else dict(zip(_REASON, row, strict=True))
 
 
-def _id_domain(from_email: str, equipment: Equipment) -> str:
+@lru_cache(1024)
+def _id_domain(from_email: str, public_url: str) -> str:
     """The right side of the Message-ID: the sender's domain, or this installation's while there is no sender yet."""
     try:
         domain = ascii_domain(from_email.rpartition("@")[2])
     except ValueError:
         domain = ""
-    return domain if 0 < len(domain) < 200 else (urlsplit(equipment.public_url).hostname or "localhost")
+    return domain if 0 < len(domain) < 200 else (urlsplit(public_url).hostname or "localhost")

@@ -46,38 +46,35 @@ class Prepared:
             sqlalchemy.exc.SQLAlchemyError: as `Connection.execute` does; so do all methods here.
         """
         compiled = self._compiled(connection.dialect, parameters)
-        return int(_Run(connection, compiled.text).execute(compiled.arranged(parameters), _row_count))
+        return int(_run(connection, compiled.text, compiled.arranged(parameters), _execute, _row_count))
 
     def run_many(self, connection: Connection, many: Sequence[Parameters]) -> int:
         """Run it for each of these, which name the same parameters, and return how many rows were changed in all."""
-        if not many:
-            return 0
+        if len(many) < 2:
+            return sum(self.run(connection, one) for one in many)
         compiled = self._compiled(connection.dialect, many[0])
-        return int(_Run(connection, compiled.text).execute_many([compiled.arranged(one) for one in many], _row_count))
+        values = [compiled.arranged(one) for one in many]
+        return int(_run(connection, compiled.text, values, _execute_many, _row_count, many=True))
 
     def fetch_all(self, connection: Connection, parameters: Parameters = NONE) -> list[Row]:
         """Return all rows."""
         compiled = self._compiled(connection.dialect, parameters)
-        rows = _Run(connection, compiled.text).execute(compiled.arranged(parameters), _all_rows)
+        rows = _run(connection, compiled.text, compiled.arranged(parameters), _execute, _all_rows)
         return [compiled.converted(row) for row in rows]
 
     def fetch_one(self, connection: Connection, parameters: Parameters = NONE) -> Row | None:
         """Return the first row, or None."""
         compiled = self._compiled(connection.dialect, parameters)
-        row = _Run(connection, compiled.text).execute(compiled.arranged(parameters), _first_row)
+        row = _run(connection, compiled.text, compiled.arranged(parameters), _execute, _first_row)
         return None if row is None else compiled.converted(row)
 
     def fetch_each(self, connection: Connection, many: Sequence[Parameters]) -> list[Row | None]:
         """Run it for each of these and return the first row of each, in their order; in one round trip for all."""
-        if not many:
-            return []
+        if len(many) < 2:
+            return [self.fetch_one(connection, one) for one in many]
         compiled = self._compiled(connection.dialect, many[0])
-        arranged = [compiled.arranged(one) for one in many]
-        run = _Run(connection, compiled.text)
-        if connection.dialect.driver == "psycopg":
-            rows = run.execute_many(arranged, _first_rows, returning=True)
-        else:  # a file: no way there and back
-            rows = [run.execute(one, _first_row) for one in arranged]
+        execute = _all_at_once if connection.dialect.driver == "psycopg" else _one_by_one
+        rows = _run(connection, compiled.text, [compiled.arranged(one) for one in many], execute, many=True)
         return [None if row is None else compiled.converted(row) for row in rows]
 
     # Outside of any transaction --------------------------------------------------------------------------------------
@@ -141,7 +138,7 @@ class _Compiled:
         for name, of_the_statement, convert in self._binds:
             value = parameters[name] if of_the_statement is None else of_the_statement()
             values.append(value if convert is None else convert(value))
-        return values if self._by_name is None else dict(zip(self._by_name, values, strict=True))
+        return tuple(values) if self._by_name is None else dict(zip(self._by_name, values, strict=True))
 
     def converted(self, row: Sequence[Any]) -> Row:
         """A row of the driver's with the values that the columns' types mean."""
@@ -201,61 +198,68 @@ def _at_once(engine: Engine, connection: PoolProxiedConnection) -> Iterator[None
 # Running --------------------------------------------------------------------------------------------------------------
 
 
-class _Run:
-    """A statement's way to a connection's cursor: in its transaction, past its listeners, errors as it says them."""
+def _run(
+    connection: Connection,
+    text: str,
+    values: Any,
+    execute: Callable[[Any, str, Any], Any],
+    read: Callable[[Any], Any] | None = None,
+    *,
+    many: bool = False,
+) -> Any:
+    """Take a statement to the connection's cursor: in its transaction, past its listeners, with errors as it says them.
 
-    def __init__(self, connection: Connection, text: str) -> None:
-        self._connection = connection
-        self._text = text
-        if not connection.in_transaction():
-            connection.begin()
+    The tests count statements as listeners, and let some of them fail.
 
-    def execute(self, values: Any, read: Callable[[Any], Any]) -> Any:
-        """Run it once and return what `read` finds on the cursor."""
-        cursor = self._connection.connection.cursor()
-        text = self._text
-        try:
-            text, values = self._before(cursor, values, many=False)
-            cursor.execute(text, values)
-            self._after(cursor, text, values, many=False)
+    Returns:
+        what `read` finds on the cursor, or without it what `execute` returns.
+    """
+    if not connection.in_transaction():
+        connection.begin()
+    dispatch = connection.dispatch
+    cursor = connection.connection.cursor()
+    try:
+        for listener in dispatch.before_cursor_execute:
+            text, values = listener(connection, cursor, text, values, None, many)
+        found = execute(cursor, text, values)
+        for listener in dispatch.after_cursor_execute:
+            listener(connection, cursor, text, values, None, many)
+        if read is not None:
             found = read(cursor)
-            cursor.close()
-        except BaseException as error:
-            self._fail(error, cursor, text, values)
-        return found
+        cursor.close()
+    except BaseException as error:
+        _fail(connection, error, cursor, text, values)
+    return found
 
-    def execute_many(self, many: Sequence[Any], read: Callable[[Any], Any], **options: Any) -> Any:
-        """Run it for each and return what `read` finds on the cursor."""
-        cursor = self._connection.connection.cursor()
-        text, values = self._text, many
-        try:
-            text, values = self._before(cursor, values, many=True)
-            cursor.executemany(text, values, **options)
-            self._after(cursor, text, values, many=True)
-            found = read(cursor)
-            cursor.close()
-        except BaseException as error:
-            self._fail(error, cursor, text, values)
-        return found
 
-    # As `Connection.execute` does it: the tests count statements there, and let some of them fail.
+def _fail(connection: Connection, error: BaseException, cursor: Any, text: str, values: Any) -> NoReturn:
+    """Raise the error as SQLAlchemy's. A connection that is lost, or left in the middle, leaves the pool."""
+    if isinstance(error, Exception) and not isinstance(error, connection.dialect.loaded_dbapi.Error):
+        raise error
+    # Its own handling: nothing else knows all that a driver's errors mean for the connection and its pool.
+    connection._handle_dbapi_exception(error, text, values, cursor, None)
 
-    def _before(self, cursor: Any, values: Any, *, many: bool) -> tuple[str, Any]:
-        text = self._text
-        for listener in self._connection.dispatch.before_cursor_execute:
-            text, values = listener(self._connection, cursor, text, values, None, many)
-        return text, values
 
-    def _after(self, cursor: Any, text: str, values: Any, *, many: bool) -> None:
-        for listener in self._connection.dispatch.after_cursor_execute:
-            listener(self._connection, cursor, text, values, None, many)
+def _execute(cursor: Any, text: str, values: Any) -> None:
+    cursor.execute(text, values)
 
-    def _fail(self, error: BaseException, cursor: Any, text: str, values: Any) -> NoReturn:
-        """Raise the error as SQLAlchemy's. A connection that is lost, or left in the middle, leaves the pool."""
-        if isinstance(error, Exception) and not isinstance(error, self._connection.dialect.loaded_dbapi.Error):
-            raise error
-        # Its own handling: nothing else knows all that a driver's errors mean for the connection and its pool.
-        self._connection._handle_dbapi_exception(error, text, values, cursor, None)
+
+def _execute_many(cursor: Any, text: str, many: Sequence[Any]) -> None:
+    cursor.executemany(text, many)
+
+
+def _one_by_one(cursor: Any, text: str, many: Sequence[Any]) -> list[Sequence[Any] | None]:
+    """The first row of each execution, on a driver that has no way to say this; SQLite is no way away."""
+    return [cursor.execute(text, values).fetchone() for values in many]
+
+
+def _all_at_once(cursor: Any, text: str, many: Sequence[Any]) -> list[Sequence[Any] | None]:
+    """The first row of each execution, all of them in one round trip."""
+    cursor.executemany(text, many, returning=True)
+    found = [cursor.fetchone()]
+    while cursor.nextset():
+        found.append(cursor.fetchone())
+    return found
 
 
 def _row_count(cursor: Any) -> int:
@@ -269,12 +273,4 @@ def _all_rows(cursor: Any) -> Iterable[Sequence[Any]]:
 
 def _first_row(cursor: Any) -> Sequence[Any] | None:
     found: Sequence[Any] | None = cursor.fetchone()
-    return found
-
-
-def _first_rows(cursor: Any) -> list[Sequence[Any] | None]:
-    """The first row of each execution of psycopg's `executemany`."""
-    found = [cursor.fetchone()]
-    while cursor.nextset():
-        found.append(cursor.fetchone())
     return found
