@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn, cast
 
-from sqlalchemy import BindParameter, Column, Connection, Dialect, Engine, PoolProxiedConnection
+from sqlalchemy import Column, Connection, Dialect, Engine, PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement, Executable, Insert
 
@@ -20,8 +20,6 @@ from models.database import reading
 Parameters = Mapping[str, Any]
 Row = tuple[Any, ...]
 _Convert = Callable[[Any], Any]
-# A name, the value that the statement brings itself (None: it is given), and what makes of it what the driver takes.
-_Bind = tuple[str, Callable[[], Any] | None, _Convert | None]
 
 NONE: Final[Parameters] = {}
 
@@ -127,17 +125,23 @@ class _Compiled:
         self.text = str(compiled)
         order = compiled.positiontup if compiled.positional else list(compiled.binds)
         assert order is not None
-        self._binds = [self._bind(compiled, name, name in names) for name in order]
+        # Where each value stands: those that never change, those that are given, those that are asked for each time.
+        self._template: list[Any] = [None] * len(order)
+        self._given: list[tuple[int, str, _Convert | None]] = []
+        self._asked: list[tuple[int, Callable[[], Any], _Convert | None]] = []
+        for index, name in enumerate(order):
+            self._place(compiled, index, name, is_given=name in names)
         escaped = compiled.escaped_bind_names
         self._by_name = None if compiled.positional else [escaped.get(name, name) for name in order]
         self._convert = self._converters(compiled, dialect)
 
     def arranged(self, parameters: Parameters) -> Any:
         """The values as the driver takes them: by position or by name."""
-        values = []
-        for name, of_the_statement, convert in self._binds:
-            value = parameters[name] if of_the_statement is None else of_the_statement()
-            values.append(value if convert is None else convert(value))
+        values = self._template.copy()
+        for index, name, convert in self._given:
+            values[index] = parameters[name] if convert is None else convert(parameters[name])
+        for index, ask, convert in self._asked:
+            values[index] = ask() if convert is None else convert(ask())
         return tuple(values) if self._by_name is None else dict(zip(self._by_name, values, strict=True))
 
     def converted(self, row: Sequence[Any]) -> Row:
@@ -148,29 +152,28 @@ class _Compiled:
             [value if convert is None else convert(value) for convert, value in zip(self._convert, row, strict=True)]
         )
 
-    @staticmethod
-    def _bind(compiled: SQLCompiler, name: str, is_given: bool) -> _Bind:
+    def _place(self, compiled: SQLCompiler, index: int, name: str, *, is_given: bool) -> None:
         convert = cast("_Convert | None", compiled._bind_processors.get(name))
         if is_given:
-            return name, None, convert
+            self._given.append((index, name, convert))
+            return
         for column in (*compiled.insert_prefetch, *compiled.update_prefetch):
             if compiled._within_exec_param_key_getter(column) == name:
-                return name, _default_of(column), convert
+                self._asked.append((index, _default_of(column), convert))
+                return
         bind = compiled.binds[name]
         if bind.required:
             raise ValueError(f"the statement's parameter {name!r} is not given")
-        return name, _own_value(bind), convert
+        if bind.callable is not None:  # such as the tests' shift of the clock
+            self._asked.append((index, bind.callable, convert))
+        else:
+            self._template[index] = bind.value if convert is None else convert(bind.value)
 
     @staticmethod
     def _converters(compiled: SQLCompiler, dialect: Dialect) -> list[_Convert | None] | None:
         kinds = [one.type.dialect_impl(dialect) for one in compiled._result_columns]
         found = cast("list[_Convert | None]", [kind.result_processor(dialect, None) for kind in kinds])
         return found if any(found) else None
-
-
-def _own_value(bind: BindParameter[Any]) -> Callable[[], Any]:
-    """What the statement brings itself; such as the tests' shift of the clock, which is asked for each time."""
-    return lambda: bind.effective_value
 
 
 def _default_of(column: Column[Any]) -> Callable[[], Any]:
