@@ -194,7 +194,7 @@ def _by_recipients(
         return replace(outcome, status=MessageStatus.FAILED)
     if gone:
         outcome = _worded_by(outcome, gone[0], SOME_REFUSED)
-    return replace(outcome, status=MessageStatus.SENT)
+    return outcome if outcome.status is MessageStatus.SENT else replace(outcome, status=MessageStatus.SENT)
 
 
 def _status(result: RecipientResult) -> RecipientStatus:
