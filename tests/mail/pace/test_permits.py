@@ -137,22 +137,28 @@ def test_two_that_choose_at_once_get_different_ones_without_waiting(limits: Limi
 
 # Several processes ---------------------------------------------------------------------------------------------------
 
-PER_WINDOW, WINDOW_S, MARGIN_S, WINDOWS = 30, 2.5, 0.02, 3
+PER_WINDOW, WINDOW_S, MARGIN_S, WINDOWS, MOST_WINDOWS = 30, 2.5, 0.02, 3, 9
 
 
 def test_three_processes_use_the_limit_and_never_more(limits: Limits, database_url: str) -> None:
-    wanted = PER_WINDOW * WINDOWS
     with senders(3, database_url, limits.lane) as stamps:
-        got = sorted(stamps.get(timeout=60) for _ in range(wanted))
+        got = sorted(stamps.get(timeout=60) for _ in range(PER_WINDOW * WINDOWS))
+        while max(_shares(got)) < 0.97 and len(got) < PER_WINDOW * MOST_WINDOWS:
+            got = sorted([*got, *(stamps.get(timeout=60) for _ in range(PER_WINDOW))])
     window_ms = WINDOW_S * 1000
     # Any message and the one that is 30 later are more than a window apart: no window holds 31.
     gaps = [later - earlier for earlier, later in zip(got, got[PER_WINDOW:], strict=False)]
     assert min(gaps) > window_ms
-    # What the limit allows from one burst to the next against what was sent: the best one tells what is possible,
-    # however busy this machine is.
+    assert max(_shares(got)) >= 0.97, _shares(got)
+
+
+def _shares(got: list[int]) -> list[float]:
+    """What was sent of what the limit allows, from the end of one burst to that of the next.
+
+    The best one tells what is possible; a busy machine only makes the others worse.
+    """
     ends = got[PER_WINDOW - 1 :: PER_WINDOW]
-    shares = [window_ms / (later - earlier) for earlier, later in pairwise(ends)]
-    assert max(shares) >= 0.97, shares
+    return [WINDOW_S * 1000 / (later - earlier) for earlier, later in pairwise(ends)]
 
 
 @contextmanager
