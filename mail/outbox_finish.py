@@ -42,6 +42,7 @@ from mail.outbox_work import (
     messages,
     milliseconds,
     recipients,
+    unless_busy,
 )
 from mail.outcomes import Outcome, RecipientOutcome
 from models import clock
@@ -320,7 +321,7 @@ _ANYTHING_TO_SWEEP: Final = (
 )  # fmt: skip
 _PARK_POISON: Final = (
     update(messages)
-    .where(_RAN_OUT, _c.claims >= POISON_CLAIMS)
+    .where(unless_busy(_RAN_OUT, _c.claims >= POISON_CLAIMS))
     .values(
         status=MessageStatus.HELD, hold_reason=HoldReason.POISON, reason_code="poison", lease=None, lease_until=None
     )
@@ -331,7 +332,7 @@ _ASKS: Final = exists().where(
 )
 _FREE_LOST: Final = (
     update(messages)
-    .where(_RAN_OUT)
+    .where(unless_busy(_RAN_OUT))
     .values(
         status=case(
             (and_(_MAY_BE_SENT, _ASKS), MessageStatus.HELD.value),
@@ -345,7 +346,7 @@ _FREE_LOST: Final = (
 )
 _END_LATE: Final = (
     update(messages)
-    .where(_IS_LATE)
+    .where(unless_busy(_IS_LATE))
     .values(status=MessageStatus.EXPIRED, hold_reason=None, ended_at=clock.now(), lease=None, lease_until=None)
 )
 

@@ -11,7 +11,15 @@ from sqlalchemy import BigInteger, Connection, Table, bindparam, or_, select, up
 
 from extensions import db
 from mail import backoff
-from mail.outbox_work import IS_SENDING, IS_WAITING, email_settings, messages, milliseconds, recipients
+from mail.outbox_work import (
+    IS_SENDING,
+    IS_WAITING,
+    email_settings,
+    messages,
+    milliseconds,
+    recipients,
+    unless_busy,
+)
 from models import clock
 from models.database import reading, writing
 from models.email_settings import Method
@@ -38,6 +46,7 @@ def mend_clock(*, lease: timedelta) -> int:
 
     A claim that reaches further ahead than any renewal can have written begins anew: its worker may be alive. Mail
     that came in "later than now" and was due at once is due now, also when it is claimed: its worker may be dead.
+    Messages that are being written down this moment are left out, so it is to be called once more a little later.
     """
     lease_ms = milliseconds(lease)
     with writing(), db.engine.begin() as connection:
@@ -47,12 +56,12 @@ def mend_clock(*, lease: timedelta) -> int:
 
 _SHORTEN: Final = (
     update(messages)
-    .where(IS_SENDING, _c.lease_until > clock.now_plus_ms(bindparam("beyond_ms", type_=BigInteger)))
+    .where(unless_busy(IS_SENDING, _c.lease_until > clock.now_plus_ms(bindparam("beyond_ms", type_=BigInteger))))
     .values(lease_until=clock.now_plus_ms(bindparam("lease_ms", type_=BigInteger)))
 )
 _DUE_NOW: Final = (
     update(messages)
-    .where(or_(IS_WAITING, IS_SENDING), _c.created_at > clock.now(_AHEAD), _c.due_at <= _c.created_at)
+    .where(unless_busy(or_(IS_WAITING, IS_SENDING), _c.created_at > clock.now(_AHEAD), _c.due_at <= _c.created_at))
     .values(due_at=clock.now(), created_at=clock.now())
 )
 
@@ -92,11 +101,13 @@ _STORES_OF_CONNECTION: Final = select(email_settings.c.store_id).where(
 _GIVE_UP: Final = (
     update(messages)
     .where(
-        _c.store_id == bindparam("store"),
-        IS_WAITING,
-        _c.due_at <= clock.now(-backoff.GIVE_UP_AFTER),
-        # What may have been sent is for a person to decide, and not ended as failed.
-        _c.committing_at.is_(None),
+        unless_busy(
+            _c.store_id == bindparam("store"),
+            IS_WAITING,
+            _c.due_at <= clock.now(-backoff.GIVE_UP_AFTER),
+            # What may have been sent is for a person to decide, and not ended as failed.
+            _c.committing_at.is_(None),
+        )
     )
     .values(
         status=MessageStatus.FAILED,

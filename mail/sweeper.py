@@ -18,6 +18,9 @@ from mail import outbox_finish, outbox_mending
 _SAFE_SHARE: Final = 0.75
 _CLOCK_SLACK_S: Final = 2.0
 
+# After a clock was put back it is mended in so many looks: each leaves out what somebody is writing down just then.
+_MENDS = 3
+
 
 class Sweeper:
     """One process's share of sweeping up; to be called every second or so, by one thread."""
@@ -26,6 +29,7 @@ class Sweeper:
         self._lease = lease
         self._clock = _ClockWatch()
         self._frees_from = 0.0
+        self._mends_left = 0
         self._was_here_at = time.monotonic()
 
     def sweep(self) -> int:
@@ -36,9 +40,12 @@ class Sweeper:
         """
         count, jumped_s = 0, self._clock.look()
         if jumped_s < 0:
-            count = outbox_mending.mend_clock(lease=self._lease)
+            self._mends_left = _MENDS
         elif jumped_s > 0:
             self.put_off()
+        if self._mends_left:
+            count = outbox_mending.mend_clock(lease=self._lease)
+            self._mends_left -= 1
         if time.monotonic() >= self._frees_from:
             freed = outbox_finish.sweep(until=self._was_here_at + _SAFE_SHARE * self._lease.total_seconds())
             if freed is None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from extensions import db as database
-from mail import outbox, outbox_finish, outbox_groups
+from mail import outbox, outbox_finish, outbox_groups, outbox_mending
 from mail.errors import Refused, Stage
 from mail.outbox import ClaimedMessage, Leave
 from mail.outcomes import Outcome, RecipientOutcome, of_error
@@ -130,3 +130,22 @@ def test_nobody_gets_leave_while_emails_are_off(claimed: list[ClaimedMessage]) -
     database.session.execute(database.text("UPDATE email_settings SET emails_off = true"))
     database.session.commit()
     assert mark(claimed) == set()
+
+
+def test_whoever_writes_to_many_waits_for_nobody_who_is_writing_them_down(
+    claimed: list[ClaimedMessage], database_url: str, row: Any
+) -> None:
+    """Two that wait for each other's rows would both stand still until the database ends one of them."""
+    if database_url.startswith("sqlite"):
+        pytest.skip("SQLite has one writer at a time")
+    lease = timedelta(seconds=90)
+    with writing(), database.engine.begin() as connection:
+        outbox_finish.mark_all_committing(claimed[:2], LEAVE, connection)
+        assert outbox.renew({claimed[0].lease}, lease=lease) == 3
+        with clock.shifted(2 * lease):
+            assert outbox.sweep() == 3
+        outbox_mending.mend_clock(lease=lease)
+    with reading():
+        assert [row(one.uid).status for one in claimed] == [MessageStatus.SENDING] * 2 + [MessageStatus.QUEUED] * 3
+    with clock.shifted(2 * lease):
+        assert outbox.sweep() == 2
