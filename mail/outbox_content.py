@@ -33,6 +33,7 @@ Pair = tuple[str, str]
 
 contents = cast(Table, MessageContent.__table__)
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _contents_of = Prepared(select(contents.c.message_id, contents.c.sealed).where(is_among(contents.c.message_id, "ids")))
 
 
@@ -268,7 +269,7 @@ def keep_sent_headers(message: ClaimedMessage, headers: tuple[Pair, ...], *, equ
 
 def dumps(plain: Mapping[str, Any]) -> str:
     """Return the JSON as it is sealed."""
-    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(plain)
 
 
 def _pairs(found: list[list[str]]) -> tuple[Pair, ...]:
