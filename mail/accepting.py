@@ -7,27 +7,25 @@ SQLite has one writer at a time, and others wait meanwhile. Source: performance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, select
 
 from extensions import db
-from mail import nudges, outbox_blobs, outbox_content
+from mail import nudges, outbox_blobs, outbox_content, outbox_rows
 from mail.equipment import Equipment
 from mail.outbox_blobs import StoredFile
-from mail.outbox_content import NewMessage, contents
-from mail.outbox_work import messages, recipients
+from mail.outbox_content import NewMessage
+from mail.outbox_rows import GROUP_CHARS
+from mail.outbox_work import messages
 from mail.relayed import Relayed
 from mail.terms import Terms, terms_of
 from models.outbox import HoldReason, MessageStatus, RecipientKind
 from models.prepared import Prepared
 from models.types import new_uid, utcnow
-
-# Sealed contents go to the database in groups of about this size: a batch may be as large as a request.
-GROUP_CHARS: Final = 4 * 1024 * 1024
 
 
 class IdempotencyConflict(Exception):
@@ -73,9 +71,6 @@ _handed_in_before = Prepared(
         messages.c.hold_reason,
     ).where(messages.c.store_id == bindparam("store"), messages.c.idempotency_key == bindparam("key"))
 )
-_insert_messages = Prepared(insert(messages).returning(messages.c.id))
-_insert_contents = Prepared(insert(contents))
-_insert_recipients = Prepared(insert(recipients))
 
 
 def enqueue(
@@ -278,10 +273,11 @@ def _own_identity(relayed: Relayed) -> dict[str, Any]:
 
 
 def _insert(connection: Connection, new: Sequence[Ready], rows: list[dict[str, Any]], equipment: Equipment) -> None:
-    ids = insert_messages(connection, rows)
-    insert_contents(connection, _sealed(new, ids, equipment))
-    people = [{"message_id": id, **row} for one, id in zip(new, ids, strict=True) for row in one.recipients]
-    insert_recipients(connection, people)
+    known = [one.sealed for one in new if one.sealed is not None]
+    # What is large is sealed one after the other, while the one before is on its way.
+    later = (one.sealed or outbox_content.seal(one.plain, one.uid, equipment=equipment) for one in new)
+    sealed = known if len(known) == len(new) else later
+    ids = outbox_rows.insert_all(connection, rows, sealed, [one.recipients for one in new])
     files = (
         (id, part, where, content)
         for one, id in zip(new, ids, strict=True)
@@ -289,31 +285,3 @@ def _insert(connection: Connection, new: Sequence[Ready], rows: list[dict[str, A
         for part, (where, content) in enumerate(zip(one.files, one.handed.new.files, strict=True))
     )
     outbox_blobs.write(connection, files, equipment=equipment)
-
-
-def _sealed(new: Sequence[Ready], ids: Sequence[int], equipment: Equipment) -> Iterator[tuple[int, str]]:
-    for one, id in zip(new, ids, strict=True):
-        yield id, one.sealed or outbox_content.seal(one.plain, one.uid, equipment=equipment)
-
-
-def insert_messages(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[int]:
-    """Insert rows and return their ids, in order."""
-    return [row[0] for row in _insert_messages.fetch_each(connection, rows) if row is not None]
-
-
-def insert_contents(connection: Connection, sealed: Iterable[tuple[int, str]]) -> None:
-    """Insert contents, (message id, sealed) each, in groups that stay small."""
-    group: list[dict[str, Any]] = []
-    chars = 0
-    for message_id, text in sealed:
-        group.append({"message_id": message_id, "sealed": text})
-        chars += len(text)
-        if chars >= GROUP_CHARS:
-            _insert_contents.run_many(connection, group)
-            group, chars = [], 0
-    _insert_contents.run_many(connection, group)
-
-
-def insert_recipients(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert recipients: message id, kind and address each."""
-    _insert_recipients.run_many(connection, rows)

@@ -54,8 +54,6 @@ class Together:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: as `accepting.add` does; nothing was stored.
         """
-        if not handed:
-            return []
         mine = _Waiting(store_id, api_key_id, get_ready(handed, equipment=equipment), is_alone=_is_large(handed))
         if not mine.is_alone:
             self._write_with_others(mine, equipment)

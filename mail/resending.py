@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from extensions import db
-from mail import accepting, nudges, outbox_blobs, outbox_content
+from mail import nudges, outbox_blobs, outbox_content, outbox_rows
 from mail.accepting import Enqueued
 from mail.equipment import Equipment
 from mail.outbox_blobs import StoredFile
@@ -58,11 +58,11 @@ def resend(store_id: int, uid: str, *, equipment: Equipment) -> Enqueued | None:
         return None
     again = _Again(terms, outbox_content.open_json(uid, sealed, equipment=equipment))
     row = {**again.row, "resent_from": uid, **{name: original._mapping[name] for name in _KEPT}}
-    (message_id,) = accepting.insert_messages(connection, [row])
+    (message_id,) = outbox_rows.insert_messages(connection, [row])
     content = outbox_content.seal(outbox_content.dumps(again.document), again.uid, equipment=equipment)
-    accepting.insert_contents(connection, [(message_id, content)])
+    outbox_rows.insert_contents(connection, [(message_id, content)])
     people = connection.execute(_people, {"message": original.id})
-    accepting.insert_recipients(connection, [{"message_id": message_id, **one._mapping} for one in people])
+    outbox_rows.insert_recipients(connection, [{"message_id": message_id, **one._mapping} for one in people])
     pieces = again.pieces(connection, original.id, message_id, equipment)
     outbox_blobs.write_pieces(connection, pieces, equipment=equipment)
     if terms.status is MessageStatus.QUEUED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -45,6 +46,8 @@ def commits(application: Flask) -> Iterator[list[int]]:
     def inserted(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
         if statement.startswith("INSERT INTO message_contents"):
             waiting.count = getattr(waiting, "count", 0) + (len(parameters) if many else 1)
+        elif "INSERT INTO message_contents" in statement:  # PostgreSQL takes all rows in one
+            waiting.count = getattr(waiting, "count", 0) + len(json.loads(parameters["sealed"]))
 
     def committed(connection: Any) -> None:
         if getattr(waiting, "count", 0):
