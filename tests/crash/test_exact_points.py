@@ -19,6 +19,8 @@ from tests.crash.harness import Site
 from tests.crash.sinks import Sinks, deed
 
 # More than the buffers between two processes of one machine hold.
+# Long enough for a busy machine to take the lock before it is due.
+DUE_IN_S = 3.0
 LONG = "All that you ordered, in one long line of words.\n" * 90_000
 
 
@@ -89,9 +91,9 @@ def test_a_worker_killed_around_its_statements_is_told_apart(
     first = site.start_worker()
     site.wait(first.has_started, "the worker started", 20)
     # It becomes due while nobody can write.
-    (uid,) = site.hand_in(shop, due_in_s=1)
+    (uid,) = site.hand_in(shop, due_in_s=DUE_IN_S)
     with locks.writing_blocked() as lock:
-        time.sleep(1)
+        time.sleep(DUE_IN_S)
         lock.wait_until_met()
         site.kill(first)
     assert site.states() == {MessageStatus.QUEUED: 1}
