@@ -138,7 +138,10 @@ def fingerprint(settings: EmailSettings, equipment: Equipment) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-_COLUMNS = ("uid", "provider", "client_id", "tenant_id", "grant_type", "authorization_url", "token_url", "scope")
+_COLUMNS = (
+    *("uid", "provider", "client_id", "tenant_id", "grant_type", "authorization_url", "token_url", "scope"),
+    *("client_auth", "issuer", "iss_required"),
+)
 
 
 def _hash(state: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import requests
@@ -17,10 +18,9 @@ from mail.grants import drop_refresh_token, sharers
 from mail.providers import Provider, rewrite_tenant, tenant_is_valid
 from mail.token_endpoint import DEADLINE_S, LIMIT_BYTES
 from mail.tokens import end_transaction, open_sealed
-from models.connection import Connection
+from models.connection import ClientAuth, Connection
 from models.email_settings import EmailSettings
 from security.outbound import Blocked
-from security.secret import Secret
 from security.vault import Unreadable
 
 # Words that stand for many tenants; the one that consented can take their place.
@@ -44,6 +44,9 @@ class Farewell:
 
 def revocation_url(connection: Connection, equipment: Equipment) -> str:
     """Return where the grant can be revoked, or nothing: only beside the token endpoint it came from."""
+    if connection.issuer:
+        # Discovery kept it only beside the token endpoint; a URL typed since then would have ended the issuer's word.
+        return connection.revocation_url
     provider = provider_of(connection, equipment)
     same_server = urlsplit(connection.token_url).netloc == urlsplit(provider.token_url).netloc
     return provider.revocation_url if same_server else ""
@@ -62,9 +65,9 @@ def disconnect(settings: EmailSettings, *, actor: Actor, equipment: Equipment) -
         return Farewell((), None)
     settings_id = settings.id
     url = revocation_url(connection, equipment)
-    fields = _revocation_fields(connection, equipment) if url else None
+    form = _revocation_form(connection, equipment) if url else None
     end_transaction()
-    is_revoked = _revoke(url, fields, equipment) if url else None
+    is_revoked = _revoke(url, form, equipment) if url else None
     settings = db.session.get_one(EmailSettings, settings_id)
     lock(settings.connection_id)
     connection = settings.connection
@@ -83,7 +86,14 @@ def _has_tokens(connection: Connection) -> bool:
     return connection.has_refresh_token or connection.access_token_sealed is not None
 
 
-def _revocation_fields(connection: Connection, equipment: Equipment) -> list[tuple[str, str]] | None:
+class _Form(NamedTuple):
+    """What a revocation posts, and id and secret for HTTP Basic where they go there."""
+
+    fields: list[tuple[str, str]]
+    basic: tuple[str, str] | None = None
+
+
+def _revocation_form(connection: Connection, equipment: Equipment) -> _Form | None:
     """Return the form to post, None when a stored secret does not open."""
     try:
         token = open_sealed(connection, "refresh_token_sealed", equipment)
@@ -94,20 +104,21 @@ def _revocation_fields(connection: Connection, equipment: Equipment) -> list[tup
         return None
     fields = [("token", token.reveal())]
     if connection.provider == "google":
-        return fields  # takes the token alone (providers.md 1)
-    fields += [("token_type_hint", "refresh_token"), ("client_id", connection.client_id)]
-    return [*fields, *_secret_field(secret)]
+        return _Form(fields)  # takes the token alone (providers.md 1)
+    fields.append(("token_type_hint", "refresh_token"))
+    if secret and connection.client_auth is ClientAuth.BASIC:
+        return _Form(fields, (connection.client_id, secret.reveal()))
+    fields.append(("client_id", connection.client_id))
+    return _Form([*fields, *([("client_secret", secret.reveal())] if secret else [])])
 
 
-def _secret_field(secret: Secret | None) -> list[tuple[str, str]]:
-    return [("client_secret", secret.reveal())] if secret else []
-
-
-def _revoke(url: str, fields: list[tuple[str, str]] | None, equipment: Equipment) -> bool:
-    if fields is None:
+def _revoke(url: str, form: _Form | None, equipment: Equipment) -> bool:
+    if form is None:
         return False
     try:
-        answer = equipment.door.post_form(url, fields, deadline_s=DEADLINE_S, limit_bytes=LIMIT_BYTES)
+        answer = equipment.door.post_form(
+            url, form.fields, deadline_s=DEADLINE_S, limit_bytes=LIMIT_BYTES, auth_basic=form.basic
+        )
     except (Blocked, OSError, ValueError, requests.exceptions.RequestException):
         return False
     return answer.status == 200

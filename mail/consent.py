@@ -108,6 +108,8 @@ def begin(
     # Later ones win, so neither the URL nor a custom field replaces what the flow depends on, or repeats it.
     query = dict(parse_qsl(parts.query, keep_blank_values=True)) | dict(provider.authorize_params)
     query |= {"login_hint": hint} if hint else {}
+    # OpenID Connect Core 11: without it, servers leave offline_access out. A custom field may say otherwise.
+    query |= {"prompt": "consent"} if connection.issuer and "offline_access" in connection.scope.split() else {}
     query |= custom | {
         "response_type": "code",
         "client_id": connection.client_id,
@@ -145,7 +147,8 @@ def _ready(settings: EmailSettings, equipment: Equipment) -> Connection:
             parse_endpoint_url(connection.authorization_url)
         except ValueError as error:
             raise NotReady((Missing("authorization_url", "Authorization URL", str(error)),)) from None
-    if not is_pair(connection.authorization_url, connection.token_url, provider):
+    # What an issuer names in its metadata is a pair, whatever the hosts; nothing but that is stored with an issuer.
+    if not connection.issuer and not is_pair(connection.authorization_url, connection.token_url, provider):
         words = (
             "Authorization URL and Access Token URL belong to different servers. Use two of the same host, "
             "or the two of the provider’s preset"
@@ -160,7 +163,9 @@ def provider_of(connection: Connection, equipment: Equipment) -> Provider:
 
 
 def _expected_issuer(connection: Connection, provider: Provider) -> str:
-    """Return the issuer to expect: the preset's, as long as the preset's consent page is asked."""
+    """Return the issuer to expect: that of the metadata, or the preset's as long as its consent page is asked."""
+    if connection.issuer:
+        return connection.issuer
     return provider.issuer if connection.authorization_url == provider.authorization_url else ""
 
 
@@ -175,6 +180,7 @@ class _Pending:
     settings_id: int
     store_id: int
     provider: Provider
+    iss_required: bool
     values: Mapping[str, str]
 
     def failure(self, code: str, text: str) -> ConsentFailed:
@@ -254,7 +260,9 @@ def _pending(request: AuthorizationRequest, equipment: Equipment) -> _Pending:
     assert connection is not None  # its fingerprint was just compared
     values = values_for_words(current_advanced(settings, equipment), equipment)
     db.session.expunge(request)
-    return _Pending(request, settings.id, settings.store_id, provider_of(connection, equipment), values)
+    provider = provider_of(connection, equipment)
+    iss_required = connection.iss_required if connection.issuer else provider.iss_required
+    return _Pending(request, settings.id, settings.store_id, provider, iss_required, values)
 
 
 def _is_as_asked(request: AuthorizationRequest, settings: EmailSettings, equipment: Equipment) -> bool:
@@ -272,7 +280,7 @@ def _check_issuer(answer: Mapping[str, str], pending: _Pending) -> None:
     if expected and answer["iss"] and answer["iss"] != expected:
         raise pending.refusal("issuer_mismatch")
     # A refusal without it does no harm: there is no code that could go to the wrong server.
-    if expected and not answer["iss"] and pending.provider.iss_required and not answer["error"]:
+    if expected and not answer["iss"] and pending.iss_required and not answer["error"]:
         raise pending.refusal("issuer_missing")
 
 
@@ -299,6 +307,7 @@ def _call_for(answer: Mapping[str, str], pending: _Pending, equipment: Equipment
         code=Secret(answer["code"]),
         redirect_uri=pending.request.redirect_uri,
         code_verifier=authorization_requests.verifier_of(pending.request, equipment),
+        client_auth=connection.client_auth,
         extra=token_parameters(connection, equipment),
     )
 

@@ -12,7 +12,7 @@ from datetime import date
 from typing import Any
 
 from mail.equipment import Equipment
-from models.connection import Connection, GrantType
+from models.connection import ClientAuth, Connection, GrantType
 from models.email_settings import EmailSettings, Method
 from security.secret import Secret
 from security.vault import Place, Unreadable
@@ -73,7 +73,10 @@ class SMTPDraft:
 
 @dataclass(frozen=True)
 class AdvancedDraft:
-    """`custom_fields` None means: leave them as they are (they could not be read, or were not sent)."""
+    """`custom_fields` None means: leave them as they are (they could not be read, or were not sent).
+
+    `issuer` and the three after it come from the issuer's metadata and are empty without; see `mail.discovery`.
+    """
 
     general: General = field(default_factory=General)
     provider: str = "microsoft365"
@@ -89,6 +92,11 @@ class AdvancedDraft:
     token_url: str = ""
     scope: str = ""
     login: str = ""
+    client_auth: ClientAuth = ClientAuth.POST
+    issuer: str = ""
+    iss_required: bool = False
+    revocation_url: str = ""
+    pkce_method: str = ""
     custom_fields: tuple[Pair, ...] | None = ()
 
     @property
@@ -161,6 +169,11 @@ def current_advanced(settings: EmailSettings, equipment: Equipment) -> AdvancedD
         token_url="",
         scope="",
         login="",
+        client_auth=ClientAuth.POST,
+        issuer="",
+        iss_required=False,
+        revocation_url="",
+        pkce_method="",
     )
     try:
         custom_fields: tuple[Pair, ...] | None = load_custom_fields(settings, equipment)
@@ -179,6 +192,11 @@ def current_advanced(settings: EmailSettings, equipment: Equipment) -> AdvancedD
         token_url=connection.token_url,
         scope=connection.scope,
         login=connection.login,
+        client_auth=connection.client_auth,
+        issuer=connection.issuer,
+        iss_required=connection.iss_required,
+        revocation_url=connection.revocation_url,
+        pkce_method=connection.pkce_method,
         custom_fields=custom_fields,
     )
 

@@ -33,10 +33,15 @@ PLAIN_COLUMNS = (
     "token_url",
     "scope",
     "login",
+    "client_auth",
+    "issuer",
+    "iss_required",
+    "revocation_url",
+    "pkce_method",
 )
 # What a token call is made of: an access token obtained with other values is not the one these settings mean.
 _TOKEN_CALL = {"client_id", "tenant_id", "grant_type", "token_url", "scope", "client_secret", "refresh_token"}
-_TOKEN_CALL |= {"token_parameters"}
+_TOKEN_CALL |= {"token_parameters", "client_auth"}
 
 
 def fresh() -> tuple[Connection, str, int]:

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 from mail.providers import Catalogue, Provider, rewrite_tenant, tenant_in, urls_for
 from models.connection import GrantType
 
-FILLED = ("smtp_host", "smtp_port", "client_id", "authorization_url", "token_url", "scope")
+FILLED = ("tenant_id", "smtp_host", "smtp_port", "client_id", "authorization_url", "token_url", "scope")
 
 
 def values_of(provider: Provider, tenant: str, grant_type: str) -> dict[str, str]:
     """Return what the preset says about the fields it fills; empty texts where it says nothing."""
     authorization_url, token_url = urls_for(provider, tenant)
     return {
+        "tenant_id": tenant,
         "smtp_host": provider.smtp_host,
         "smtp_port": str(provider.smtp_port),
         "client_id": provider.client_id,
@@ -40,9 +41,19 @@ def fill(
     found = {}
     for name, value in values_of(provider, tenant, grant_type).items():
         now = typed.get(name, "")
-        if value != now and (not now or _is_presets_own(name, now, catalogue.choices())):
+        if value != now and (not now or _is_presets_own(name, now, typed, catalogue.choices())):
             found[name] = value
     return found
+
+
+def tenant_for(provider: Provider, tenant: str, catalogue: Catalogue) -> str:
+    """Return the tenant to go on with when this provider is picked: its own, where the tenant is another one's.
+
+    Source: providers.md 4 (an app for personal accounts takes `consumers` only).
+    """
+    if not provider.has_tenant or (tenant and tenant not in {one.default_tenant for one in catalogue.choices()}):
+        return tenant
+    return provider.default_tenant
 
 
 def follow_tenant(url: str, provider: Provider, tenant: str, followed: str) -> str:
@@ -72,10 +83,15 @@ def tenant_warning(token_url: str, provider: Provider | None, tenant: str) -> st
     return ""
 
 
-def _is_presets_own(name: str, value: str, presets: Iterable[Provider]) -> bool:
+def _is_presets_own(name: str, value: str, typed: Mapping[str, str], presets: Iterable[Provider]) -> bool:
     for preset in presets:
-        if name == "scope":
-            own = value in (preset.scope, preset.app_only_scope)
+        if name == "tenant_id":
+            own = value == preset.default_tenant
+        elif name == "smtp_port":
+            # 465 alone says nothing: it is some preset's port, and a person may have typed it for a server of theirs.
+            own = (typed.get("smtp_host", ""), value) == (preset.smtp_host, str(preset.smtp_port))
+        elif name == "scope":
+            own = value in (preset.scope, preset.app_only_scope, preset.fallback_scope)
         elif name in ("authorization_url", "token_url"):
             index = 0 if name == "authorization_url" else 1
             own = value == urls_for(preset, tenant_in(value, preset) or "")[index]

@@ -6,7 +6,6 @@ merely spelled otherwise, and know no limits (providers.md 12). Nothing of an an
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -20,6 +19,8 @@ import requests
 from mail import id_token, signatures
 from mail.custom_fields import STANDARD_PARAMETERS
 from mail.errors import ConnectionLost, Family, MailError, SettingsWrong, Stage, TryLater
+from mail.strict_json import json_object
+from models.connection import ClientAuth
 from security.outbound import Blocked, Door, HTTPAnswer
 from security.redact import one_line, redact
 from security.secret import Secret
@@ -62,6 +63,7 @@ class TokenCall:
     code: Secret | None = None
     redirect_uri: str = ""
     code_verifier: Secret | None = None
+    client_auth: ClientAuth = ClientAuth.POST
     extra: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -108,7 +110,11 @@ def call(token_call: TokenCall, *, door: Door) -> TokenAnswer:
     asked_at = datetime.now(UTC)
     try:
         answer = door.post_form(
-            token_call.token_url, _fields(token_call), deadline_s=DEADLINE_S, limit_bytes=LIMIT_BYTES
+            token_call.token_url,
+            _fields(token_call),
+            deadline_s=DEADLINE_S,
+            limit_bytes=LIMIT_BYTES,
+            auth_basic=_basic(token_call),
         )
     except Blocked as error:
         raise _error(SettingsWrong, "blocked", str(error), token_call) from None
@@ -123,9 +129,11 @@ def call(token_call: TokenCall, *, door: Door) -> TokenAnswer:
 
 
 def _fields(token_call: TokenCall) -> list[tuple[str, str]]:
-    """Return the form in the order people read it; credentials go in the body (RFC 6749 2.3.1)."""
-    fields = [("grant_type", token_call.grant_type), ("client_id", token_call.client_id)]
-    if token_call.client_secret:
+    """Return the form in the order people read it; credentials once, in the body or the header (RFC 6749 2.3.1)."""
+    fields = [("grant_type", token_call.grant_type)]
+    if not _basic(token_call):
+        fields.append(("client_id", token_call.client_id))
+    if token_call.client_secret and not _basic(token_call):
         fields.append(("client_secret", token_call.client_secret.reveal()))
     match token_call.grant_type:
         case "authorization_code":
@@ -147,8 +155,15 @@ def _fields(token_call: TokenCall) -> list[tuple[str, str]]:
     return [*fields, *extra.items()]
 
 
+def _basic(token_call: TokenCall) -> tuple[str, str] | None:
+    """Return id and secret for HTTP Basic where the app proves itself that way; a public app has nothing to prove."""
+    if token_call.client_auth is not ClientAuth.BASIC or not token_call.client_secret:
+        return None
+    return token_call.client_id, token_call.client_secret.reveal()
+
+
 def _read(answer: HTTPAnswer, token_call: TokenCall, asked_at: datetime) -> TokenAnswer:
-    body, why_not = _json_object(answer.body)
+    body, why_not = json_object(answer.body)
     # Some say 200 and "error" (providers.md 7), so the body is asked before the status is believed.
     if body is not None and body.get("error"):
         _refuse(answer, body, token_call)
@@ -238,34 +253,6 @@ def _refuse_status(answer: HTTPAnswer, token_call: TokenCall) -> NoReturn:
         body = "(a web page)"
     word = "redirected" if 300 <= answer.status < 400 else f"http_{answer.status}"
     raise _error(TryLater, word, f"HTTP {answer.status} {body}".rstrip(), token_call, answer)
-
-
-def _json_object(body: bytes) -> tuple[dict[str, Any] | None, str]:
-    """Return the object, or None and why there is none."""
-    try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except UnicodeDecodeError:
-        return None, "the answer is not UTF-8"
-    except json.JSONDecodeError as error:
-        return None, f"Expecting value: line {error.lineno} column {error.colno}"
-    except (ValueError, RecursionError) as error:
-        return None, str(error) if isinstance(error, _Unsound) else "the answer cannot be read"
-    return (value, "") if isinstance(value, dict) else (None, "the answer is not an object")
-
-
-class _Unsound(ValueError):
-    """JSON that means different things to different readers."""
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _Unsound("the answer names a member twice")
-    return found
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise _Unsound("the answer holds a number that is none")
 
 
 def _clock_skew_s(answer: HTTPAnswer) -> float | None:

@@ -146,6 +146,7 @@ def token_call_for(connection: Connection, equipment: Equipment) -> TokenCall:
         grant_type="client_credentials" if app_only else "refresh_token",
         scope=connection.scope,
         refresh_token=None if app_only else _stored_refresh_token(connection, equipment),
+        client_auth=connection.client_auth,
         extra=token_parameters(connection, equipment),
     )
 

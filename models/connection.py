@@ -6,7 +6,7 @@ import enum
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Date, Integer, String, Text, column, delete, select, table
+from sqlalchemy import Boolean, Date, Integer, String, Text, column, delete, select, table
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from extensions import Model, db
@@ -39,6 +39,13 @@ class Health(enum.StrEnum):
     TEMPORARILY_FAILING = "temporarily_failing"
 
 
+class ClientAuth(enum.StrEnum):
+    """How an app with a secret proves itself at the token endpoint (RFC 6749 2.3.1)."""
+
+    POST = "client_secret_post"
+    BASIC = "client_secret_basic"
+
+
 class TokenSource(enum.StrEnum):
     CONNECT = "connect"
     PASTED = "pasted"
@@ -61,6 +68,12 @@ class Connection(Model):
     token_url: Mapped[str] = mapped_column(String(URL_MAX), default="")
     scope: Mapped[str] = mapped_column(String(SCOPE_MAX), default="")
     login: Mapped[str] = mapped_column(String(320), default="")  # empty: the store's From Email Address
+    client_auth: Mapped[ClientAuth] = mapped_column(enum_column(ClientAuth), default=ClientAuth.POST)
+    # What the issuer's metadata said when somebody looked it up; both URLs are the metadata's then, or this is empty.
+    issuer: Mapped[str] = mapped_column(String(URL_MAX), default="")
+    iss_required: Mapped[bool] = mapped_column(Boolean, default=False)
+    revocation_url: Mapped[str] = mapped_column(String(URL_MAX), default="")
+    pkce_method: Mapped[str] = mapped_column(String(16), default="")
     token_parameters_sealed: Mapped[str | None] = mapped_column(Text)  # JSON list of the `token.*` custom fields
 
     client_secret_sealed: Mapped[str | None] = mapped_column(Text)

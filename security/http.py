@@ -1,7 +1,7 @@
-"""One form posted to one https endpoint, with a deadline for all of it and a limit on the answer.
+"""One request to one https endpoint, with a deadline for all of it and a limit on the answer.
 
-`security.outbound.Door.post_form` is the way in; this file holds what it takes to make requests and urllib3 keep the
-promises of `security.md` 43:
+`security.outbound.Door.post_form` and `Door.get` are the ways in; this file holds what it takes to make requests and
+urllib3 keep the promises of `security.md` 43:
 
 - They dial through a function that we pass (the guard), once, at the checked address.
 - Their timeouts are per read, so a peer that sends a byte a second never times out. Here every read and write waits
@@ -89,8 +89,27 @@ def post_form(
     `dial` opens the connection: to the endpoint, or with `proxy` to that, for a CONNECT tunnel. The rest is said at
     `Door.post_form`.
     """
-    deadline = Deadline(deadline_s)
     request = _prepare(url, fields, headers, auth_basic)
+    return _exchange(request, deadline_s, limit_bytes, dial, tls_context, proxy)
+
+
+def get(
+    url: str, *, deadline_s: float, limit_bytes: int, dial: Dial, tls_context: ssl.SSLContext, proxy: str | None
+) -> HTTPAnswer:
+    """Return what stands at `url`; the rest is said at `Door.get`."""
+    request = requests.Request("GET", url, headers=_common_headers(None)).prepare()
+    return _exchange(request, deadline_s, limit_bytes, dial, tls_context, proxy)
+
+
+def _exchange(
+    request: requests.PreparedRequest,
+    deadline_s: float,
+    limit_bytes: int,
+    dial: Dial,
+    tls_context: ssl.SSLContext,
+    proxy: str | None,
+) -> HTTPAnswer:
+    deadline = Deadline(deadline_s)
     adapter = _Adapter(dial, tls_context, deadline, proxy)
     started = time.monotonic()
     try:
@@ -113,14 +132,7 @@ def _prepare(
     url: str, fields: Sequence[tuple[str, str]], headers: Mapping[str, str] | None, auth_basic: tuple[str, str] | None
 ) -> requests.PreparedRequest:
     all_headers = dict(headers or {})
-    all_headers |= {
-        "Content-Type": "application/x-www-form-urlencoded",
-        "User-Agent": "Storepost",
-        # A compressed answer could unpack to any size; a kept connection would outlive its check.
-        "Accept-Encoding": "identity",
-        "Connection": "close",
-    }
-    all_headers.setdefault("Accept", "application/json")
+    all_headers |= {"Content-Type": "application/x-www-form-urlencoded", **_common_headers(all_headers.get("Accept"))}
     try:
         if auth_basic is not None:
             # RFC 6749 2.3.1: id and secret are form-encoded before they are joined.
@@ -135,6 +147,16 @@ def _prepare(
     except requests.exceptions.InvalidHeader:
         # requests quotes the header in its message.
         raise ValueError("A header of the request holds characters that headers may not hold") from None
+
+
+def _common_headers(accept: str | None) -> dict[str, str]:
+    return {
+        "Accept": accept or "application/json",
+        "User-Agent": "Storepost",
+        # A compressed answer could unpack to any size; a kept connection would outlive its check.
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+    }
 
 
 def _read_body(response: requests.Response, limit_bytes: int) -> bytes:

@@ -157,6 +157,24 @@ class Door:
             proxy=self._token_proxy,
         )
 
+    def get(self, url: str, *, deadline_s: float = 15.0, limit_bytes: int = 65536) -> HTTPAnswer:
+        """Return what stands at `url`, under the same rules as `post_form`.
+
+        Raises:
+            as `post_form`.
+        """
+        url = parse_endpoint_url(url)
+        if self._token_proxy is not None:
+            self._judge_name(url)
+        return http.get(
+            url,
+            deadline_s=deadline_s,
+            limit_bytes=limit_bytes,
+            dial=self._dial_guarded if self._token_proxy is None else self._dial_proxy,
+            tls_context=self.tls_context,
+            proxy=self._token_proxy,
+        )
+
     def _dial_guarded(self, host: str, port: int, timeout_s: float) -> socket.socket:
         return self.connect(host, port, timeout_s=timeout_s)
 

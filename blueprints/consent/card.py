@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from blueprints.web import equipment, signed_in_user
 from mail import settings as email_settings
-from mail.connection_care import learned_tenant
+from mail.connection_care import learned_tenant, revocation_url
 from mail.consent import provider_of
 from mail.drafts import current_advanced, values_for_words
 from mail.errors import Family, Stage
 from mail.explain import Explanation, explain
 from mail.providers import Provider
+from mail.setup_guide import why_redirect_is_refused
 from models import Store
 from models.access import Permission, may
 from models.connection import Connection, GrantType, Health
@@ -53,6 +54,8 @@ class ConnectionCard:
     sharers: tuple[str, ...]
     tenant: str
     redirect_uri: str
+    redirect_problem: str
+    revokes: bool
     may_connect: bool
 
     @property
@@ -80,9 +83,10 @@ def card_of(store: Store) -> ConnectionCard:
     connection = settings.connection
     draft = email_settings.current_advanced(settings, equipment())
     scope = (connection.granted_scope or connection.scope) if connection else ""
+    provider = provider_of(connection or Connection(provider=draft.provider), equipment())
     return ConnectionCard(
         connection=connection,
-        provider=provider_of(connection or Connection(provider=draft.provider), equipment()),
+        provider=provider,
         state=_state(connection),
         trouble=_trouble(store, connection),
         login=draft.effective_login,
@@ -91,6 +95,8 @@ def card_of(store: Store) -> ConnectionCard:
         sharers=tuple(other.name for other in email_settings.sharers(settings)),
         tenant=learned_tenant(settings, equipment()),
         redirect_uri=equipment().redirect_uri,
+        redirect_problem=why_redirect_is_refused(provider, equipment().redirect_uri),
+        revokes=bool(connection and revocation_url(connection, equipment())),
         may_connect=may(signed_in_user(), Permission.CONNECT, store),
     )
 

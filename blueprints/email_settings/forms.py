@@ -22,10 +22,11 @@ from blueprints.fields import (
     StrippedForm,
     SwitchField,
 )
+from mail.discovery import parse_issuer
 from mail.drafts import AdvancedDraft, General, SMTPDraft
 from mail.providers import Catalogue, tenant_is_valid
 from mail.text_rules import ADDRESS_WORDS, parse_scope
-from models.connection import CLIENT_ID_MAX, SCOPE_MAX, SECRET_MAX, TENANT_MAX, GrantType
+from models.connection import CLIENT_ID_MAX, SCOPE_MAX, SECRET_MAX, TENANT_MAX, URL_MAX, ClientAuth, GrantType
 from models.email_settings import CUSTOM_FIELDS_MAX, CUSTOM_KEY_MAX, CUSTOM_VALUE_MAX, FROM_NAME_MAX, USERNAME_MAX
 
 TENANT_WORDS = "Enter the directory’s GUID or domain, or common, organizations or consumers"
@@ -115,6 +116,12 @@ class AdvancedForm(SettingsForm):
         choices=[SelectChoice(str(grant), str(grant)) for grant in GrantType],
         invalid_choice_message="Choose one of the three grant types",
     )
+    issuer = ParsedField("Issuer", parse_issuer, limit=URL_MAX, shown_when=ShownWhen("provider", "other"))
+    client_auth = SelectField(
+        "Client authentication",
+        choices=[SelectChoice(auth.value, auth.value) for auth in ClientAuth],
+        invalid_choice_message="Choose one of the two ways",
+    )
     authorization_url = EndpointURLField("Authorization URL", shown_when=ShownWhen("provider", "other"))
     token_url = EndpointURLField("Access Token URL")
     scope = ParsedField("Scope", parse_scope, limit=SCOPE_MAX)
@@ -123,6 +130,7 @@ class AdvancedForm(SettingsForm):
     # What the page filled in itself: a value that still stands as it was filled follows the provider and the tenant.
     filled_for = HiddenField()
     urls_tenant = HiddenField()
+    looked_up = HiddenField()
 
     def __init__(self, *args: Any, catalogue: Catalogue, **kw: Any):
         super().__init__(*args, **kw)
@@ -134,7 +142,7 @@ class AdvancedForm(SettingsForm):
         pairs = ((entry.form.key.data or "", entry.form.value.data or "") for entry in self.custom_fields.entries)
         return tuple(pair for pair in pairs if any(pair))
 
-    def draft(self, *, authorization_url: str, keeps_rows: bool) -> AdvancedDraft:
+    def draft(self, *, authorization_url: str, keeps_rows: bool, facts: dict[str, Any]) -> AdvancedDraft:
         return AdvancedDraft(
             general=self.general,
             provider=self.provider.data,
@@ -150,5 +158,8 @@ class AdvancedForm(SettingsForm):
             token_url=self.token_url.parsed,
             scope=self.scope.parsed,
             login=self.login.parsed,
+            # Presets know themselves what they take.
+            client_auth=ClientAuth(self.client_auth.data) if self.provider.data == "other" else ClientAuth.POST,
+            **facts,
             custom_fields=None if keeps_rows else self.rows,
         )

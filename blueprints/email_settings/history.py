@@ -20,6 +20,8 @@ _LABELS = {
     "client_secret_expires_on": "Secret expiry date",
     "refresh_token": "Refresh token",
     "grant_type": "Grant Type",
+    "issuer": "Issuer",
+    "client_auth": "Client authentication",
     "authorization_url": "Authorization URL",
     "token_url": "Access Token URL",
     "scope": "Scope",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 from flask import Response, current_app, url_for
 from sqlalchemy import select
 
+from blueprints.email_settings import issuers
 from blueprints.email_settings.forms import AdvancedForm, SettingsForm
 from blueprints.email_settings.posted import Posted, advanced_form, smtp_form
 from blueprints.times import day
@@ -18,7 +19,9 @@ from extensions import db
 from mail import outbox, presets, readable
 from mail import settings as email_settings
 from mail.custom_fields import DOCUMENTED, describe
-from mail.drafts import AdvancedDraft, Draft, current
+from mail.drafts import AdvancedDraft, Draft, SMTPDraft, current
+from mail.providers import OTHER, PASSWORD_PROVIDERS
+from mail.setup_guide import guide_for, why_redirect_is_refused
 from models import AuditEntry, EmailSettings, Store, TestRun
 from models.access import Permission, may
 from models.connection import TokenSource
@@ -30,8 +33,8 @@ RECENT = 5
 # Secrets have no saved value to differ from; their own line says when they were saved.
 COMPARED = (
     "from_name", "from_email", "bcc", "use_ssl", "emails_off", "provider", "smtp_host", "smtp_port", "client_id",
-    "tenant_id", "client_secret_expires_on", "grant_type", "authorization_url", "token_url", "scope", "login",
-    "username",
+    "tenant_id", "client_secret_expires_on", "grant_type", "issuer", "authorization_url", "token_url", "scope",
+    "client_auth", "login", "username",
 )  # fmt: skip
 
 
@@ -67,6 +70,21 @@ def show(
     """The tab as a page, or its form for htmx; without a form, as it is stored."""
     page = template or f"email_settings/{method}.html"
     return respond(page, fragment, status, **context(store, method, form, **more))
+
+
+def show_prefilled(store: Store, key: str) -> Response:
+    """The SMTP tab with what is known of a provider that takes no OAuth; as it is stored for an unknown one."""
+    chosen = equipment().providers.by_password(key)
+    if chosen is None or not may(signed_in_user(), Permission.EDIT_SETTINGS, store):
+        return show(store, Method.SMTP)
+    settings = store.email_settings
+    stored = current(settings, Method.SMTP, equipment())
+    assert isinstance(stored, SMTPDraft)
+    known = replace(stored, smtp_host=chosen.smtp_host or stored.smtp_host, smtp_port=chosen.smtp_port)
+    title = f"Filled in for {chosen.name}, not saved yet" if chosen.smtp_host else f"{chosen.name} by user name"
+    notice = Notice("", title, f"{chosen.reason} {chosen.credentials}")
+    form = smtp_form(known, settings.version)
+    return show(store, Method.SMTP, form, notices=[notice], dirty=known != stored)
 
 
 def refuse(posted: Posted, method: Method, *, status: int = 422, **more: Any) -> Response:
@@ -132,11 +150,22 @@ def _advanced(settings: EmailSettings, stored: AdvancedDraft, form: AdvancedForm
     provider = catalogue.get(form.provider.data) or catalogue.get("other")
     rows = [[entry.form.key.data or "", entry.form.value.data or ""] for entry in form.custom_fields.entries]
     expires = connection.client_secret_expires_on if connection else None
+    shown = provider or OTHER
+    guide = {
+        "redirect_uri": equipment().redirect_uri,
+        "client_id": form.client_id.data or "",
+        "tenant": form.tenant_id.data or "",
+        "mailbox": form.login.data or form.from_email.data or "",
+        "scope": form.scope.data or "",
+    }
     return {
-        "providers": catalogue.choices(),
+        "providers": catalogue,
+        "guide": guide_for(shown, guide),
+        "redirect_problem": why_redirect_is_refused(shown, equipment().redirect_uri),
+        "promises": issuers.promises(form, stored, settings.store_id),
         "provider": provider,
         "sharers": email_settings.sharers(settings),
-        "redirect_uri": equipment().redirect_uri,
+        "password_providers": PASSWORD_PROVIDERS,
         "rows_unreadable": stored.custom_fields is None and not rows,
         "saved_rows": json.dumps([list(pair) for pair in stored.custom_fields or ()]),
         "effects": describe([(key, value) for key, value in rows]),

@@ -10,6 +10,7 @@ from typing import Any
 from flask import request
 from werkzeug.datastructures import MultiDict
 
+from blueprints.email_settings import issuers
 from blueprints.email_settings.forms import ROWS_WORDS, AdvancedForm, SettingsForm, SMTPForm
 from blueprints.fields import PAGE_NOT_WHOLE, whole_number
 from blueprints.web import equipment
@@ -64,10 +65,13 @@ def read_advanced(store: Store) -> Posted:
     if problem:
         form.custom_fields.errors = [problem]
         valid = False
+    facts = issuers.facts(form, stored, store.id) if valid else issuers.NO_FACTS
+    if isinstance(facts, str):
+        form.issuer.errors, valid = [facts], False
     draft = None
-    if valid:
+    if valid and not isinstance(facts, str):
         keeps_rows = stored.custom_fields is None and _ROWS_PRESENT not in request.form
-        draft = form.draft(authorization_url=_authorization_url(form, stored), keeps_rows=keeps_rows)
+        draft = form.draft(authorization_url=_authorization_url(form, stored), keeps_rows=keeps_rows, facts=facts)
     return Posted(store, settings, form, draft, stored, whole_number(form.version.data) or 0)
 
 
@@ -95,6 +99,8 @@ def advanced_form(stored: AdvancedDraft, version: int, typed: MultiDict[str, str
         "client_secret_expires_on": expires.isoformat() if expires else "",
         "grant_type": str(stored.grant_type),
         # A preset's is never typed: it follows provider and tenant.
+        "issuer": stored.issuer,
+        "client_auth": str(stored.client_auth),
         "authorization_url": stored.authorization_url if stored.provider == "other" else "",
         "token_url": stored.token_url,
         "scope": stored.scope,
@@ -164,14 +170,19 @@ def _follow(typed: MultiDict[str, str], stored: AdvancedDraft) -> None:
 
 def fill(typed: MultiDict[str, str], provider: Provider, stored: AdvancedDraft) -> list[str]:
     """Put the preset's values into what was typed, where that is empty or another preset's; names of what changed."""
-    tenant = _tenant(typed, stored) if provider.has_tenant else ""
+    tenant = presets.tenant_for(provider, _tenant(typed, stored), equipment().providers)
     now = {name: typed.get(name, "").strip() for name in presets.FILLED}
+    # What an issuer's metadata filled in, nobody typed.
+    for name in ("authorization_url", "token_url"):
+        if stored.issuer and now[name] == getattr(stored, name):
+            now[name] = ""
     values = presets.fill(provider, tenant, typed.get("grant_type", ""), now, equipment().providers)
     for name, value in values.items():
         typed[name] = value
     typed["filled_for"] = provider.key
-    typed["urls_tenant"] = tenant if tenant_in(typed.get("token_url", ""), provider) == tenant else ""
-    return [name for name in values if name != "authorization_url"]
+    named = tenant if provider.has_tenant else ""
+    typed["urls_tenant"] = named if tenant_in(typed.get("token_url", ""), provider) == named else ""
+    return [name for name in values if name not in ("authorization_url", "tenant_id")]
 
 
 def follow_tenant(typed: MultiDict[str, str], provider: Provider, stored: AdvancedDraft) -> bool:

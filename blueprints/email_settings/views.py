@@ -7,7 +7,7 @@ from typing import cast
 from flask import Blueprint, Response, abort, flash, make_response, render_template, request, session, url_for
 from werkzeug.datastructures import MultiDict
 
-from blueprints.email_settings import history, pages
+from blueprints.email_settings import history, issuers, pages
 from blueprints.email_settings.forms import SettingsForm
 from blueprints.email_settings.pages import Notice, refuse, show
 from blueprints.email_settings.posted import (
@@ -25,7 +25,7 @@ from blueprints.fields import whole_number
 from blueprints.sessions import StoredSession
 from blueprints.web import actor, equipment, for_store, go_on, respond, see_other, signed_in_user, wants_fragment
 from extensions import db
-from mail import consent, outbox, presets
+from mail import consent, discovery, outbox, presets
 from mail import settings as email_settings
 from mail.drafts import current_advanced, current_smtp
 from mail.settings import Missing, SaveResult, SecretsNeeded, StaleSave
@@ -43,9 +43,13 @@ CHECKED = {
     Method.SMTP: {"from_name", "from_email", "bcc", "smtp_host", "smtp_port", "username"},
     Method.ADVANCED_SMTP: {
         "from_name", "from_email", "bcc", "smtp_host", "smtp_port", "client_id", "tenant_id",
-        "client_secret_expires_on", "grant_type", "authorization_url", "token_url", "scope", "login",
+        "client_secret_expires_on", "grant_type", "issuer", "client_auth", "authorization_url", "token_url", "scope",
+        "login",
     },
 }  # fmt: skip
+
+
+NO_ISSUER = "Enter the issuer as the provider gives it, like https://login.example.com/realms/shop"
 
 
 # --- The two tabs
@@ -54,7 +58,7 @@ CHECKED = {
 @bp.get("/stores/<int:store_id>/smtp")
 @for_store(Permission.VIEW_STORE)
 def edit_smtp(store: Store) -> Response:
-    return show(store, Method.SMTP)
+    return pages.show_prefilled(store, request.args.get("provider", ""))
 
 
 @bp.post("/stores/<int:store_id>/smtp")
@@ -275,6 +279,34 @@ def choose_provider(store: Store) -> Response:
         status=200 if provider else 422,
         fragment="email_settings/_provider.html",
         filled=[form[name].label.text for name in filled],
+        dirty=True,
+        retype=bool(pages.typed_secrets(form)),
+    )
+
+
+@bp.post("/stores/<int:store_id>/advanced-smtp/issuer")
+@for_store(Permission.EDIT_SETTINGS)
+def look_up_issuer(store: Store) -> Response:
+    """Fill in what the server of the typed issuer says about itself; nothing is saved yet."""
+    store_id, settings = store.id, store.email_settings
+    typed = MultiDict(request.form)
+    mend_rows(typed, current_advanced(settings, equipment()))
+    form = advanced_form(current_advanced(settings, equipment()), settings.version, typed)
+    problem = "" if form.check("issuer") and form.issuer.parsed else form.issuer.errors[:1] or [NO_ISSUER]
+    if not problem:
+        db.session.rollback()  # nobody shall wait for the database while a stranger answers
+        try:
+            issuers.put(discovery.discover(form.issuer.parsed, door=equipment().door), typed, store_id)
+        except discovery.IssuerRefused as refused:
+            problem = [str(refused)]
+        form = advanced_form(current_advanced(settings, equipment()), settings.version, typed)
+    form.issuer.errors = problem or ()
+    return show(
+        store,
+        Method.ADVANCED_SMTP,
+        form,
+        status=422 if problem else 200,
+        fragment="email_settings/_issuer_found.html",
         dirty=True,
         retype=bool(pages.typed_secrets(form)),
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from mail.drafts import AdvancedDraft, Draft, General, SecretAction, SecretEdit, SMTPDraft
 from mail.equipment import Equipment
-from models.connection import GrantType
+from models.connection import ClientAuth, GrantType
 from models.test_run import TestRun
 from security.secret import Secret
 from security.vault import Place
@@ -20,7 +20,7 @@ _GENERAL = ("from_name", "from_email", "use_ssl", "emails_off")
 _SMTP = ("smtp_host", "smtp_port", "username")
 _ADVANCED = (
     *("provider", "smtp_host", "smtp_port", "client_id", "tenant_id", "authorization_url", "token_url"),
-    *("scope", "login"),
+    *("scope", "login", "issuer", "iss_required", "revocation_url", "pkce_method"),
 )
 
 
@@ -53,6 +53,7 @@ def _plain(draft: Draft) -> dict[str, Any]:
         "general": general,
         **{name: getattr(draft, name) for name in _ADVANCED},
         "grant_type": draft.grant_type.value,
+        "client_auth": draft.client_auth.value,
         "client_secret_expires_on": expires.isoformat() if expires else None,
         "client_secret": _plain_secret(draft.client_secret),
         "refresh_token": _plain_secret(draft.refresh_token),
@@ -70,6 +71,7 @@ def _draft(plain: dict[str, Any]) -> Draft:
         general,
         **{name: plain[name] for name in _ADVANCED},
         grant_type=GrantType(plain["grant_type"]),
+        client_auth=ClientAuth(plain["client_auth"]),
         client_secret_expires_on=date.fromisoformat(expires) if expires else None,
         client_secret=_secret(plain["client_secret"]),
         refresh_token=_secret(plain["refresh_token"]),

@@ -143,6 +143,7 @@ def _tokens(
         grant_type="client_credentials" if app_only else "refresh_token",
         scope=draft.scope,
         refresh_token=None if app_only else opened.refresh_token,
+        client_auth=draft.client_auth,
         extra=custom_fields.effects_of(fields).token_parameters,
     )
     return Tokens(
@@ -160,7 +161,7 @@ def _is_saved(draft: AdvancedDraft, settings: EmailSettings, equipment: Equipmen
     if draft.client_secret.action is not SecretAction.KEEP or draft.refresh_token.action is not SecretAction.KEEP:
         return False
     stored = current_advanced(settings, equipment)
-    names = ("provider", "client_id", "tenant_id", "token_url", "scope", "grant_type")
+    names = ("provider", "client_id", "tenant_id", "token_url", "scope", "grant_type", "client_auth")
     if any(getattr(draft, name) != getattr(stored, name) for name in names):
         return False
     return draft.custom_fields is None or _parameters(draft) == _parameters(stored)

@@ -36,8 +36,8 @@ def sandbox() -> Provider:
 
 
 def test_the_catalogue_offers_the_sandbox_only_where_one_runs(sandbox: Provider) -> None:
-    assert [one.key for one in catalogue().choices()] == ["microsoft365", "google", "other"]
-    assert [one.key for one in catalogue(sandbox).choices()] == ["microsoft365", "google", "other", "sandbox"]
+    assert [one.key for one in catalogue().common()] == ["microsoft365", "google", "other"]
+    assert [one.key for one in catalogue(sandbox).common()] == ["microsoft365", "google", "other", "sandbox"]
     assert catalogue().get("sandbox") is None
     assert catalogue(sandbox).get("sandbox") is sandbox
 
