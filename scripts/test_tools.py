@@ -26,6 +26,7 @@ PACKAGES = {
     "swaks": ("swaks", "libnet-ssleay-perl"),
     "Nodemailer": ("nodejs", "node-nodemailer"),
     "PHPMailer": ("php-cli", "libphp-phpmailer"),
+    "oidc-provider": ("nodejs", "npm"),
 }
 # Answers to what packages ask while they are installed. Postfix is not to become this machine's mail server.
 PRESEED = "postfix postfix/main_mailer_type select No configuration\n"
@@ -41,11 +42,22 @@ def missing() -> list[str]:
         "swaks": tools.swaks(),
         "Nodemailer": tools.nodemailer(),
         "PHPMailer": tools.phpmailer(),
+        "oidc-provider": tools.oidc_provider(),
     }
     return [name for name, path in found.items() if path is None]
 
 
 def install(names: list[str]) -> None:
+    install_programs(names)
+    if "oidc-provider" in names and (npm := shutil.which("npm")):
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+        subprocess.run(command, cwd=tools.OIDC, check=False, stdout=subprocess.DEVNULL)
+        # npm keeps the times of what it finds unchanged; the stamp says that the lock file was followed.
+        if (stamp := tools.OIDC / "node_modules" / ".package-lock.json").exists():
+            stamp.touch()
+
+
+def install_programs(names: list[str]) -> None:
     if os.geteuid() == 0 and shutil.which("apt-get"):
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False, stdout=subprocess.DEVNULL)
@@ -59,6 +71,8 @@ def install(names: list[str]) -> None:
             if "Postfix" in names:
                 subprocess.run(["debconf-set-selections"], input=PRESEED, text=True, env=environment, check=False)
             for name in names:
+                if name == "oidc-provider" and shutil.which("npm") and shutil.which("node"):
+                    continue
                 # One by one, so that one that cannot be had spares the others; never in exchange for what is there,
                 # as Postfix would replace a machine's own mail server.
                 subprocess.run(

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+OIDC = HERE / "oidc"
 
 
 def chromium() -> str | None:
@@ -72,3 +73,11 @@ def phpmailer() -> str | None:
     """PHPMailer's autoload.php, where there is a PHP to run it."""
     found = Path("/usr/share/php/libphp-phpmailer/autoload.php")
     return str(found) if shutil.which("php") and found.exists() else None
+
+
+def oidc_provider() -> str | None:
+    """Node.js, where the certified authorization server is installed as its lock file says."""
+    stamp = OIDC / "node_modules" / ".package-lock.json"
+    if not stamp.exists() or stamp.stat().st_mtime < (OIDC / "package-lock.json").stat().st_mtime:
+        return None
+    return shutil.which("node")
