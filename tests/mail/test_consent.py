@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -24,7 +25,7 @@ from mail.equipment import Equipment
 from mail.providers import Catalogue, Provider
 from models import AuditEntry, Store, User, clock
 from models.authorization_request import AuthorizationRequest
-from models.connection import Connection, GrantType, Health
+from models.connection import ClientAuth, Connection, GrantType, Health
 from models.email_settings import CustomField
 from models.types import new_uid
 from security.secret import Secret
@@ -307,7 +308,57 @@ def move_house(journey: Journey, answer: dict[str, Any]) -> None:
     journey.equipment = replace(journey.equipment, public_url="https://mail.example")
 
 
+def delete_the_store(journey: Journey, answer: dict[str, Any]) -> None:
+    db.session.delete(db.session.get_one(Store, journey.store_id).email_settings)
+    db.session.commit()
+
+
+def spoil_the_verifier(journey: Journey, answer: dict[str, Any]) -> None:
+    request = db.session.scalars(select(AuthorizationRequest)).one()
+    request.verifier_sealed = request.verifier_sealed[:-4] + "AAAA"
+    db.session.commit()
+
+
+def swap_verifiers(journey: Journey, answer: dict[str, Any]) -> None:
+    """The sealed verifier of another Connect of the same person, put beside this state."""
+    other = journey.begin()["state"]
+    mine = hashlib.sha256(answer["state"].encode()).hexdigest()
+    rows = {row.state_hash: row for row in db.session.scalars(select(AuthorizationRequest))}
+    rows[mine].verifier_sealed = rows[hashlib.sha256(other.encode()).hexdigest()].verifier_sealed
+    db.session.commit()
+
+
+def point_elsewhere(journey: Journey, answer: dict[str, Any]) -> None:
+    db.session.execute(update(Connection).values(token_url="https://evil.example/token"))
+    db.session.commit()
+
+
+def turn_into_an_issuers(journey: Journey, answer: dict[str, Any]) -> None:
+    db.session.execute(update(Connection).values(issuer="https://evil.example"))
+    db.session.commit()
+
+
 ABUSES: dict[str, tuple[Twist, str]] = {
+    "error twice": (lambda _, answer: answer.update(error=["access_denied"] * 2), "parameter_repeated"),
+    "what we do not know twice": (lambda _, answer: answer.update(session_state=["a", "b"]), "parameter_repeated"),
+    "an error without a state": (
+        lambda _, answer: (answer.clear(), answer.update(error="access_denied")),
+        "state_missing",
+    ),
+    "an error for an invented state": (
+        lambda _, answer: answer.update(state="A" * 43, error="access_denied"),
+        "state_unknown",
+    ),
+    "endless state": (lambda _, answer: answer.update(state="A" * 9_000), "parameter_unusable"),
+    "state cut": (lambda _, answer: answer.update(state=answer["state"][:-1]), "state_unknown"),
+    "state in other capitals": (lambda _, answer: answer.update(state=answer["state"].swapcase()), "state_unknown"),
+    "empty code": (lambda _, answer: answer.update(code=""), "code_missing"),
+    "code with a NUL": (lambda _, answer: answer.update(code="a\0b"), "parameter_unusable"),
+    "store without settings": (delete_the_store, "store_gone"),
+    "verifier spoiled": (spoil_the_verifier, "unreadable"),
+    "verifier of another Connect": (swap_verifiers, "unreadable"),
+    "token URL changed": (point_elsewhere, "settings_changed"),
+    "issuer changed": (turn_into_an_issuers, "settings_changed"),
     "no state": (lambda _, answer: answer.pop("state"), "state_missing"),
     "empty state": (lambda _, answer: answer.update(state=""), "state_missing"),
     "nothing at all": (lambda _, answer: answer.clear(), "state_missing"),
@@ -343,7 +394,7 @@ def test_a_bad_answer_is_refused_with_its_own_words_before_anybody_is_called(
     assert caught.value.sentence.endswith((".", "used."))
     assert caught.value.way_out
     assert provider.requests == []
-    assert stored(journey.store_id).refresh_token_sealed is None
+    assert db.session.scalars(select(Connection.refresh_token_sealed)).all() == [None]
 
 
 def test_each_refusal_of_ours_has_a_sentence_of_its_own() -> None:
@@ -359,6 +410,31 @@ def test_an_answer_works_once(journey: Journey, provider: FakeProvider) -> None:
     with pytest.raises(ConsentFailed) as caught:
         journey.come_back(answer)
     assert caught.value.code == "state_used"
+    assert len(provider.requests) == 1
+
+
+def test_of_two_answers_at_the_same_time_one_is_used(journey: Journey, provider: FakeProvider, app: Flask) -> None:
+    answer = {"state": journey.begin()["state"], "code": CODE}
+    db.session.remove()
+    start, outcomes = threading.Barrier(2, timeout=10), []
+
+    def come_back() -> None:
+        with app.app_context():
+            start.wait()
+            try:
+                journey.come_back(answer)
+                outcomes.append("connected")
+            except ConsentFailed as failure:
+                outcomes.append(failure.code)
+            finally:
+                db.session.remove()
+
+    threads = [threading.Thread(target=come_back) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(outcomes) == ["connected", "state_used"]
     assert len(provider.requests) == 1
 
 
@@ -421,6 +497,64 @@ def test_the_issuer_is_compared_when_known_and_demanded_when_promised(
         journey.come_back(answer)
     assert caught.value.code == code
     assert provider.requests == []
+
+
+def of_an_issuer(journey: Journey, **columns: Any) -> None:
+    db.session.execute(update(Connection).values({"issuer": ISSUER, "iss_required": True, **columns}))
+    db.session.commit()
+
+
+@pytest.mark.parametrize(
+    ("required", "iss", "code"),
+    [
+        (True, None, "issuer_missing"),
+        (True, "https://evil.example", "issuer_mismatch"),
+        (True, ISSUER.upper(), "issuer_mismatch"),
+        (False, "https://evil.example", "issuer_mismatch"),
+        (False, None, None),
+        (True, ISSUER, None),
+    ],
+)
+def test_an_issuer_that_was_looked_up_is_held_to_its_promise(
+    journey: Journey, provider: FakeProvider, required: bool, iss: str | None, code: str | None
+) -> None:
+    of_an_issuer(journey, iss_required=required)
+    answer = {"state": journey.begin()["state"], "code": CODE, **({"iss": iss} if iss else {})}
+    if code is None:
+        assert journey.come_back(answer).account == MAILBOX
+        return
+    with pytest.raises(ConsentFailed) as caught:
+        journey.come_back(answer)
+    assert caught.value.code == code
+    assert provider.requests == []
+
+
+def test_another_server_is_noticed_before_its_error_is_believed(journey: Journey, provider: FakeProvider) -> None:
+    of_an_issuer(journey)
+    answer = {"state": journey.begin()["state"], "iss": "https://evil.example", "error": "access_denied"}
+    with pytest.raises(ConsentFailed) as caught:
+        journey.come_back(answer)
+    assert caught.value.code == "issuer_mismatch"
+    assert provider.requests == []
+
+
+def test_the_endpoints_of_an_issuer_are_a_pair_whatever_their_hosts(journey: Journey) -> None:
+    of_an_issuer(journey, authorization_url="https://id.elsewhere.example/authorize")
+    query = journey.begin()
+    assert journey.departure is not None
+    assert journey.departure.authorization_host == "id.elsewhere.example"
+    # Without it, such servers leave offline_access out (OpenID Connect Core 11).
+    assert query["prompt"] == "consent"
+
+
+def test_an_id_token_of_another_issuer_than_the_looked_up_one_is_refused(
+    journey: Journey, provider: FakeProvider
+) -> None:
+    of_an_issuer(journey)
+    provider.answer = granted(refresh_token="r", id_token=make_id_token(iss="https://evil.example"))
+    with pytest.raises(ConsentFailed) as caught:
+        journey.come_back({"state": journey.begin()["state"], "code": CODE, "iss": ISSUER})
+    assert caught.value.code == "id_token_wrong"
 
 
 def test_the_code_goes_to_the_token_url_that_was_recorded(
@@ -630,6 +764,28 @@ def test_the_token_is_not_sent_beside_the_server_it_came_from(
         assert elsewhere.requests == []
     assert provider.requests == []
     assert stored(store_id).refresh_token_sealed is None
+
+
+@pytest.mark.parametrize("auth", ClientAuth)
+def test_an_issuers_grant_is_revoked_where_its_metadata_says(
+    provider: FakeProvider, equipment: Equipment, auth: ClientAuth
+) -> None:
+    columns = {"issuer": ISSUER, "revocation_url": provider.revoke_url, "client_auth": auth}
+    store_id = make_oauth_store(equipment, provider.token_url, **columns).id
+    provider.answer = reply(200, b"")
+    assert disconnect(store_id, equipment).is_revoked is True
+    [request] = provider.requests
+    assert (request.path, request.form["token"]) == ("/revoke", "fake-refresh-0")
+    in_header = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
+    assert (request.headers.get("Authorization") == f"Basic {in_header}") is (auth is ClientAuth.BASIC)
+    # Never both (RFC 6749 2.3).
+    assert ("client_secret" in request.form) is (auth is ClientAuth.POST)
+
+
+def test_an_issuer_without_revocation_only_loses_the_tokens_here(provider: FakeProvider, equipment: Equipment) -> None:
+    store_id = make_oauth_store(equipment, provider.token_url, issuer=ISSUER).id
+    assert disconnect(store_id, equipment).is_revoked is None
+    assert provider.requests == []
 
 
 def test_disconnecting_names_those_who_shared(provider: FakeProvider, equipment: Equipment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
 
@@ -16,6 +18,7 @@ from mail import token_endpoint
 from mail.errors import ConnectionLost, Family, MailError, SettingsWrong, Stage, TryLater
 from mail.explain import explain
 from mail.token_endpoint import TokenAnswer, TokenCall
+from models.connection import ClientAuth
 from security.outbound import AllowRule, Door
 from security.secret import Secret
 from tests.fakes.certs import CA, ServerCert, make_ca, make_server_cert
@@ -106,6 +109,31 @@ def test_client_credentials_name_the_scope_and_no_refresh_token(
     form = provider.requests[0].form
     assert form["scope"] == "smtp.send"
     assert "refresh_token" not in form
+
+
+def test_an_app_registered_for_basic_sends_id_and_secret_in_the_header_only(
+    provider: FakeProvider, refresh: TokenCall, door: Door
+) -> None:
+    secret = "a b+c/d=é:%"
+    token_endpoint.call(
+        dataclasses.replace(refresh, client_auth=ClientAuth.BASIC, client_secret=Secret(secret)), door=door
+    )
+    [request] = provider.requests
+    scheme, _, pair = request.headers["Authorization"].partition(" ")
+    assert scheme == "Basic"
+    # Form-encoded before they are joined (RFC 6749 2.3.1).
+    client_id, _, sent = base64.b64decode(pair).decode("ascii").partition(":")
+    assert (unquote_plus(client_id), unquote_plus(sent)) == (refresh.client_id, secret)
+    assert not {"client_id", "client_secret"} & set(request.form)
+
+
+def test_a_public_client_has_nothing_to_put_into_a_header(
+    provider: FakeProvider, refresh: TokenCall, door: Door
+) -> None:
+    token_endpoint.call(dataclasses.replace(refresh, client_auth=ClientAuth.BASIC, client_secret=None), door=door)
+    [request] = provider.requests
+    assert "Authorization" not in request.headers
+    assert request.form["client_id"] == refresh.client_id
 
 
 def test_a_public_client_sends_its_id_alone(provider: FakeProvider, refresh: TokenCall, door: Door) -> None:
