@@ -80,7 +80,9 @@ def show_prefilled(store: Store, key: str) -> Response:
     settings = store.email_settings
     stored = current(settings, Method.SMTP, equipment())
     assert isinstance(stored, SMTPDraft)
-    known = replace(stored, smtp_host=chosen.smtp_host or stored.smtp_host, smtp_port=chosen.smtp_port)
+    known = replace(stored, smtp_port=stored.smtp_port or chosen.smtp_port)
+    if chosen.smtp_host:
+        known = replace(stored, smtp_host=chosen.smtp_host, smtp_port=chosen.smtp_port)
     title = f"Filled in for {chosen.name}, not saved yet" if chosen.smtp_host else f"{chosen.name} by user name"
     notice = Notice("", title, f"{chosen.reason} {chosen.credentials}")
     form = smtp_form(known, settings.version)

@@ -2,10 +2,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from mail.errors import Family
 from mail.providers import (
+    CHINA,
+    DOD,
+    FASTMAIL,
+    GCC_HIGH,
     GOOGLE,
     MICROSOFT365,
     OTHER,
+    OUTLOOK,
+    PASSWORD_PROVIDERS,
+    PKCE,
     Catalogue,
     Provider,
     catalogue,
@@ -17,6 +25,7 @@ from mail.providers import (
     tenant_is_valid,
     urls_for,
 )
+from mail.signatures import match
 
 GUID = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490"
 AUTHORIZE = "https://login.microsoftonline.com/common/oauth2/v2.0/authorize"
@@ -47,13 +56,17 @@ def test_an_unknown_key_has_no_provider() -> None:
     assert Catalogue(()).choices() == ()
 
 
-@pytest.mark.parametrize("provider", [MICROSOFT365, GOOGLE])
+PRESETS = [one for one in catalogue().choices() if one is not OTHER]
+
+
+@pytest.mark.parametrize("provider", PRESETS, ids=lambda one: one.key)
 def test_a_preset_is_complete(provider: Provider) -> None:
     assert provider.smtp_host
     assert provider.smtp_port in (465, 587)
     assert provider.scope.split()
     assert set(provider.mechanisms) <= {"XOAUTH2", "OAUTHBEARER"}
-    assert len(provider.setup_steps) >= 5
+    assert any("{redirect_uri}" in step.copies for step in provider.setup_steps)
+    assert any("Press Connect here" in step.words for step in provider.setup_steps)
     for url in urls_for(provider, ""):
         assert urlsplit(url).scheme == "https"
         assert "{" not in url
@@ -68,6 +81,107 @@ def test_a_preset_has_what_its_provider_documents() -> None:
     assert GOOGLE.iss_required
     assert GOOGLE.issuer == "https://accounts.google.com"
     assert not GOOGLE.rotates
+
+
+# Matrix of providers.md 1: host, port, authorization and token endpoint, a scope.
+MATRIX = {
+    "microsoft365": (
+        *("smtp.office365.com", 587, "https://login.microsoftonline.com/common/oauth2/v2.0/authorize"),
+        *("https://login.microsoftonline.com/common/oauth2/v2.0/token", "https://outlook.office.com/SMTP.Send"),
+    ),
+    "microsoft365_gcc_high": (
+        *("smtp.office365.us", 587, "https://login.microsoftonline.us/common/oauth2/v2.0/authorize"),
+        *("https://login.microsoftonline.us/common/oauth2/v2.0/token", "https://outlook.office365.us/SMTP.Send"),
+    ),
+    "microsoft365_dod": (
+        *("outlook-dod.office365.us", 587, "https://login.microsoftonline.us/common/oauth2/v2.0/authorize"),
+        *("https://login.microsoftonline.us/common/oauth2/v2.0/token", "https://outlook-dod.office365.us/SMTP.Send"),
+    ),
+    "microsoft365_china": (
+        *("smtp.partner.outlook.cn", 587, "https://login.partner.microsoftonline.cn/common/oauth2/v2.0/authorize"),
+        *("https://login.partner.microsoftonline.cn/common/oauth2/v2.0/token", "https://partner.outlook.cn/SMTP.Send"),
+    ),
+    "outlook": (
+        *("smtp-mail.outlook.com", 587, "https://login.microsoftonline.com/consumers/oauth2/v2.0/authorize"),
+        *("https://login.microsoftonline.com/consumers/oauth2/v2.0/token", "https://outlook.office.com/SMTP.Send"),
+    ),
+    "google": (
+        *("smtp.gmail.com", 587, "https://accounts.google.com/o/oauth2/v2/auth"),
+        *("https://oauth2.googleapis.com/token", "https://mail.google.com/"),
+    ),
+    "fastmail": (
+        *("smtp.fastmail.com", 465, "https://api.fastmail.com/oauth/authorize"),
+        *("https://api.fastmail.com/oauth/refresh", "https://www.fastmail.com/dev/protocol-smtp"),
+    ),
+    "yandex": (
+        *("smtp.yandex.com", 465, "https://oauth.yandex.com/authorize"),
+        *("https://oauth.yandex.com/token", "mail:smtp"),
+    ),
+    "mailru": ("smtp.mail.ru", 465, "https://o2.mail.ru/login", "https://o2.mail.ru/token", "mail.imap"),
+    "seznam": (
+        *("smtp.seznam.cz", 465, "https://login.seznam.cz/api/v1/oauth/auth"),
+        *("https://login.seznam.cz/api/v1/oauth/token", "identity"),
+    ),
+    "comcast": (
+        *("smtp.comcast.net", 587, "https://oauth.xfinity.com/oauth/authorize"),
+        *("https://oauth.xfinity.com/oauth/token", "https://email.comcast.net/"),
+    ),
+}
+
+
+def test_every_provider_with_oauth_over_smtp_is_there_as_documented() -> None:
+    found = {}
+    for one in PRESETS:
+        found[one.key] = (one.smtp_host, one.smtp_port, *urls_for(one), one.scope.split())
+    assert set(found) == set(MATRIX)
+    for key, (*facts, scope) in MATRIX.items():
+        assert list(found[key][:-1]) == facts, key
+        assert scope in found[key][-1], key
+
+
+def test_the_endpoints_of_every_preset_are_a_pair_and_of_no_other() -> None:
+    for one in PRESETS:
+        assert is_pair(*urls_for(one), one)
+    assert not is_pair(GOOGLE.authorization_url, FASTMAIL.token_url, FASTMAIL)
+
+
+def test_what_differs_between_providers_is_known() -> None:
+    assert [one.key for one in PRESETS if one.public_client] == ["fastmail"]
+    assert [one.key for one in PRESETS if one.pkce is PKCE.REQUIRED] == ["fastmail"]
+    assert [one.key for one in PRESETS if not one.rotates] == ["google"]
+    assert FASTMAIL.issuer == "https://api.fastmail.com"
+    assert MICROSOFT365.refresh_idle_days == 90
+    assert MICROSOFT365.secret_max_age_days == 730
+    assert (MICROSOFT365.recipients_per_message, GOOGLE.recipients_per_message) == (500, 100)
+    # Personal accounts have no app-only access; a reused token loses nothing at Microsoft and Google only.
+    assert OUTLOOK.app_only_scope == ""
+    assert {one.key for one in PRESETS if one.reuse_is_harmless} == {
+        "google",
+        "outlook",
+        *(one.key for one in PRESETS if one.key.startswith("microsoft365")),
+    }
+    for cloud in (GCC_HIGH, DOD, CHINA):
+        assert cloud.fallback_scope.split() == [cloud.app_only_scope, "offline_access"]
+
+
+def test_the_words_about_errors_know_the_clouds_by_their_keys() -> None:
+    for cloud in (GCC_HIGH, DOD, CHINA, OUTLOOK):
+        row = match("AADSTS700082: expired", provider=cloud.key, family=Family.TOKEN)
+        assert row is not None
+        assert row.provider == "microsoft"
+
+
+def test_those_without_oauth_lead_to_the_smtp_tab_and_are_no_presets() -> None:
+    keys = {one.key for one in PASSWORD_PROVIDERS}
+    assert keys >= {"yahoo", "aol", "zoho", "icloud", "ses", "sendgrid", "mailgun", "postmark", "azure"}
+    assert not keys & {one.key for one in catalogue().choices()}
+    assert catalogue().by_password("nobody") is None
+    yahoo = catalogue().by_password("yahoo")
+    assert yahoo is not None
+    assert (yahoo.smtp_host, yahoo.smtp_port) == ("smtp.mail.yahoo.com", 465)
+    for one in PASSWORD_PROVIDERS:
+        assert one.reason.endswith(".")
+        assert one.credentials.endswith(".")
 
 
 def test_it_names_the_hosts_a_person_is_sent_to(sandbox: Provider) -> None:
