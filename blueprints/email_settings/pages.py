@@ -189,6 +189,15 @@ def _advanced(settings: EmailSettings, stored: AdvancedDraft, form: AdvancedForm
     }
 
 
+def changes_guide(posted: Posted) -> bool:
+    """Whether a save changes what stands in the setup guide."""
+    before, after = posted.stored, posted.draft
+    if not isinstance(before, AdvancedDraft) or not isinstance(after, AdvancedDraft):
+        return False
+    names = ("provider", "client_id", "tenant_id", "effective_login", "scope")
+    return any(getattr(before, name) != getattr(after, name) for name in names)
+
+
 def _move(settings: EmailSettings) -> dict[str, Any]:
     """How far a store on SMTP has come on its way to Advanced SMTP."""
     lacking = email_settings.missing(settings, equipment(), method=Method.ADVANCED_SMTP)

@@ -85,7 +85,8 @@ def _save(posted: Posted, method: Method) -> Response:
         return refusal
     db.session.commit()
     if wants_fragment():
-        return show(posted.store, method, notices=notices, state="All changes saved just now")
+        changed = pages.changes_guide(posted)
+        return show(posted.store, method, notices=notices, state="All changes saved just now", guide_changed=changed)
     flash("All changes saved.", "success")
     for notice in notices:
         flash(f"{notice.title}. {notice.text}".strip(), notice.kind)

@@ -60,6 +60,17 @@ def test_the_redirect_uri_and_the_stores_values_are_there_to_copy(alice: Browser
         assert f'data-copy="{copied.group(1)}"' in text
 
 
+def test_a_save_brings_the_guide_up_to_date_and_leaves_it_alone_otherwise(alice: Browser, store: Store) -> None:
+    url = advanced(store)
+    typed = read(alice.get(url).text).with_(from_email="orders@acme.example", from_name="Acme")
+    answer = alice.htmx_post(url, typed)
+    assert "-Identity orders@acme.example" in answer.text
+    again = alice.htmx_post(url, read(alice.get(url).text).with_(from_name="Acme Store"))
+    assert again.status_code == 200
+    assert "-Identity" not in again.text
+    assert 'id="setup-steps" class="guide gap-top" hx-preserve' in again.text
+
+
 def test_the_smtp_tab_is_filled_in_and_nothing_is_saved(alice: Browser, store: Store) -> None:
     url = f"/stores/{store.id}/smtp"
     answer = alice.get(f"{url}?provider=yahoo")

@@ -155,6 +155,7 @@ def expect_kept_words(page: Page) -> None:
     for id, words in (
         ("documented-names", "messages_per_minute"),
         ("setup-steps", "Connect"),
+        ("f-provider-more", "Fastmail"),
         ("inbox-preview", "Your order"),
         ("use_ssl-then", "Without it, the connection is encrypted only if"),
         ("emails_off-then", "While this is on, customers of Acme Store"),

@@ -71,6 +71,24 @@ def _managing_stores(page: Page, installation: Installation) -> Iterator[str]:
         page.goto(f"{installation.url}/stores")
         steps.add_store(page, name, code)
     yield "advanced-smtp-new"
+    yield from _choosing_a_provider(page)
+
+
+def _choosing_a_provider(page: Page) -> Iterator[str]:
+    settings = page.url
+    page.get_by_text("More providers").click()
+    steps.pick_provider(page, "Fastmail", "smtp.fastmail.com")
+    page.locator("#part-setup summary").click()
+    yield "advanced-smtp-more-providers"
+    page.locator("label.tile", has_text="Other provider").click()
+    page.get_by_label("Issuer").fill("https://localhost:1")
+    page.locator("#look-up").click()
+    expect(page.locator("#issuer-error")).to_be_visible()
+    yield "advanced-smtp-issuer"
+    page.get_by_role("link", name="SMTP tab for Yahoo Mail").click()
+    expect(page.get_by_label("SMTP Server")).to_have_value("smtp.mail.yahoo.com")
+    yield "smtp-for-yahoo"
+    page.goto(settings)
 
 
 def _advanced_smtp(page: Page, installation: Installation) -> Iterator[str]:
