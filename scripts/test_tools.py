@@ -52,9 +52,6 @@ def install(names: list[str]) -> None:
     if "oidc-provider" in names and (npm := shutil.which("npm")):
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
         subprocess.run(command, cwd=tools.OIDC, check=False, stdout=subprocess.DEVNULL)
-        # npm keeps the times of what it finds unchanged; the stamp says that the lock file was followed.
-        if (stamp := tools.OIDC / "node_modules" / ".package-lock.json").exists():
-            stamp.touch()
 
 
 def install_programs(names: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -76,8 +77,10 @@ def phpmailer() -> str | None:
 
 
 def oidc_provider() -> str | None:
-    """Node.js, where the certified authorization server is installed as its lock file says."""
-    stamp = OIDC / "node_modules" / ".package-lock.json"
-    if not stamp.exists() or stamp.stat().st_mtime < (OIDC / "package-lock.json").stat().st_mtime:
+    """Node.js, where the certified authorization server is installed in the pinned version."""
+    try:
+        wanted = json.loads((OIDC / "package.json").read_text())["devDependencies"]["oidc-provider"]
+        found = json.loads((OIDC / "node_modules" / "oidc-provider" / "package.json").read_text())["version"]
+    except OSError:
         return None
-    return shutil.which("node")
+    return shutil.which("node") if found == wanted else None
