@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import heap
 from extensions import db
-from mail import doctor, outbox, outbox_mending, pace, purge, workers
+from mail import doctor, foresight, outbox, outbox_mending, pace, purge, upkeep, workers
 from mail.drain import Drainer
 from mail.equipment import Equipment
 from mail.nudges import HueyNudges
@@ -42,6 +42,10 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
 SAY_ALIVE_EVERY_S = 5.0
 TIDY_EVERY_S = 3600.0
+CARE_EVERY_S = 5.0
+FORESEE_EVERY_S = 60.0
+# Threads that renew tokens ahead of their use: one endpoint that hangs must not keep the others from it.
+CARERS = 2
 # Huey's own default is to look less and less often, up to ten seconds; a sign-in code should not wait for that.
 QUEUE_DELAY_S = 0.05
 # Under the 30 seconds that a process manager waits before it kills.
@@ -88,6 +92,8 @@ class Worker:
         helpers = [self._start(self._keep_leases, "renew-leases", finished)]
         if isinstance(self._equipment.nudges, HueyNudges) and not once:
             helpers.append(self._start(self._take_nudges, "nudges", self._equipment.nudges))
+        if not once:
+            helpers += [self._start(self._look_after, f"connections-{n}", finished, n == 0) for n in range(CARERS)]
         for _ in range(self._threads):
             self._hire()
         logger.info("worker started with %d threads", self._threads)
@@ -165,6 +171,25 @@ class Worker:
         while purge.purge(content_after=content_after, all_after=all_after) and not self.stopping.is_set():
             # In pieces, so that nobody who accepts or sends waits long for the database.
             self.stopping.wait(0.05)
+
+    def _look_after(self, finished: threading.Event, foresees: bool) -> None:
+        """Renew tokens ahead of their use, keep idle grants alive, and announce what will end."""
+        next_look = 0.0
+        while not finished.is_set() and not self.stopping.is_set():
+            with self._app.app_context():
+                try:
+                    upkeep.look_after_all(self._equipment)
+                    if foresees and time.monotonic() >= next_look:
+                        foresight.announce_all()
+                        next_look = time.monotonic() + FORESEE_EVERY_S
+                except SQLAlchemyError:
+                    self._trouble.tell("connections could not be looked after")
+                except Exception:
+                    # The outermost net of this thread: without it nobody would renew anything any more.
+                    logger.exception("looking after connections broke")
+                finally:
+                    _forget_session()
+            self.stopping.wait(CARE_EVERY_S)
 
     def _take_nudges(self, nudges: HueyNudges) -> None:
         """Pass on what Huey's queue holds. It may be down for hours: mail is found by looking then."""

@@ -76,6 +76,7 @@ def disconnect(settings: EmailSettings, *, actor: Actor, equipment: Equipment) -
     drop_refresh_token(connection)
     connection.refresh_lease, connection.refresh_lease_until = None, None
     connection.version += 1
+    connection.edition += 1
     outcome = {True: "revoked at the provider", False: "could not be revoked at the provider", None: "tokens removed"}
     fields_changed = ["refresh_token: removed", "access_token: removed"]
     audit.record(actor, "disconnected", settings.store, fields=fields_changed, detail=outcome[is_revoked])
@@ -157,6 +158,7 @@ def use_learned_tenant(settings: EmailSettings, *, actor: Actor, equipment: Equi
     connection.tenant_id = tenant
     connection.authorization_url, connection.token_url = urls
     connection.version += 1
+    connection.edition += 1
     # A form that was open meanwhile still says common: saving it has to be noticed.
     settings.version += 1
     audit.record(actor, "tenant_learned", settings.store, fields=["tenant_id", "authorization_url", "token_url"])

@@ -10,6 +10,7 @@ from mail.audit import Actor
 from mail.consent_faults import refusal
 from mail.drafts import connection_place
 from mail.equipment import Equipment
+from mail.health import set_by_person
 from mail.id_token import Identity, WrongIDToken
 from mail.providers import Provider, scopes_missing
 from mail.token_endpoint import TokenAnswer
@@ -78,17 +79,17 @@ def write(
     connection.refresh_token_sealed = equipment.vault.seal(granted.refresh_token, place)
     connection.refresh_token_set_at, connection.refresh_token_set_by = utcnow(), actor.name
     connection.refresh_token_source = TokenSource.CONNECT
-    for column, value in access_token_values(connection, granted, equipment).items():
+    for column, value in access_token_values(connection, granted, equipment, is_new=True).items():
         setattr(connection, column, value)
     # From now on a change of From does not silently change who signs in.
     connection.login = login or who.address
     connection.account, connection.account_tenant = who.address, who.tenant
     connection.connected_at, connection.connected_by = utcnow(), actor.name
-    connection.health, connection.health_since = Health.CONNECTED, utcnow()
-    connection.health_code, connection.health_detail = "", ""
+    set_by_person(connection, Health.CONNECTED)
     # Whoever is refreshing right now started from the version before, and finds that out.
     connection.refresh_lease, connection.refresh_lease_until = None, None
     connection.version += 1
+    connection.edition += 1
 
 
 def _real(scope: str) -> set[str]:

@@ -12,10 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from sqlalchemy import update
-
-from extensions import db
-from mail import compose, outbox_content, outbox_finish, outbox_recipients, outcomes, token_lease
+from mail import compose, health, outbox_content, outbox_finish, outbox_recipients, outcomes
 from mail.compose import Draft, Sender
 from mail.equipment import Equipment
 from mail.errors import MailError, Stage, Withdrawn
@@ -31,7 +28,6 @@ from mail.smtp.pool import ConversationPool
 from mail.tokens import access_token_for
 from mail.way_out import WayOut, load_way_out, why_withdrawn
 from models.connection import Connection, Health
-from models.database import writing
 from models.outbox import HoldReason, MessageStatus, RecipientKind, RecipientStatus
 from security.vault import Unreadable
 
@@ -301,14 +297,14 @@ class _Run:
         if connection_id is None:
             return
         if outcome.status is MessageStatus.SENT and not self._is_healthy:
-            values = token_lease.health_values(Health.CONNECTED)
+            finding = health.SENT
             self._is_healthy = True
         elif outcome.stage == Stage.AUTH and outcome.hold_reason in _HEALTH_OF:
-            values = token_lease.health_values(_HEALTH_OF[outcome.hold_reason], outcome.code, outcome.detail)
+            finding = health.Finding(_HEALTH_OF[outcome.hold_reason], Stage.AUTH.value, outcome.code, outcome.detail)
         else:
             return
-        with writing(), db.engine.begin() as connection:
-            connection.execute(update(Connection).where(Connection.id == connection_id).values(values))
+        # What was refused or accepted were the settings of then: somebody may have connected anew meanwhile.
+        health.report(connection_id, finding, Connection.edition == self._way.connection_edition)
 
 
 def _composed(claimed: ClaimedMessage, content: Content, sender: Sender, extra_headers: tuple[Pair, ...]) -> bytes:

@@ -16,6 +16,7 @@ from mail.bindings import changes_advanced_binding
 from mail.custom_fields import effects_of
 from mail.drafts import AdvancedDraft, SecretAction, connection_place, password_place
 from mail.equipment import Equipment
+from mail.health import set_by_person
 from mail.providers import MICROSOFT365, urls_for
 from models.connection import Connection, GrantType, Health, TokenSource
 from models.email_settings import EmailSettings
@@ -202,7 +203,8 @@ def drop_refresh_token(connection: Connection) -> None:
     connection.refresh_token_set_at, connection.refresh_token_set_by = None, ""
     connection.account, connection.account_tenant, connection.granted_scope = "", "", ""
     connection.connected_at, connection.connected_by = None, ""
-    _set_health(connection, Health.NOT_CONNECTED)
+    connection.grant_ends_at, connection.idle_limit_s = None, None
+    set_by_person(connection, Health.NOT_CONNECTED)
 
 
 def _move_client_secret(old: Connection, new: Connection, equipment: Equipment) -> None:
@@ -265,15 +267,10 @@ def _forget_trouble(connection: Connection, *, has_new_token: bool) -> None:
     """Changed credentials have not failed yet; a grant that is gone comes back only with a new token."""
     lost = connection.health == Health.NEEDS_REAUTHORIZATION
     if connection.health in (Health.SETTINGS_WRONG, Health.TEMPORARILY_FAILING) or (lost and has_new_token):
-        _set_health(connection, Health.NOT_CONNECTED)
+        set_by_person(connection, Health.NOT_CONNECTED)
 
 
 def _count_change(connection: Connection) -> None:
     """Count in the database: a refresh going on beside this save must see that its version is outdated."""
     connection.version = cast(Any, Connection.version + 1)
-
-
-def _set_health(connection: Connection, health: Health) -> None:
-    if connection.health != health:
-        connection.health, connection.health_since = health, utcnow()
-    connection.health_code, connection.health_detail = "", ""
+    connection.edition = cast(Any, Connection.edition + 1)

@@ -159,7 +159,7 @@ def finish(claimed: ClaimedMessage, outcome: Outcome, connection: Connection | N
         _FINISH_ATTEMPT.run(transaction, values)
         FINISH_RECIPIENT.run_many(transaction, [recipient_values(claimed.id, one) for one in outcome.recipients])
         if outcome.holds_queue and outcome.hold_reason is not None:
-            transaction.execute(_hold_statement(claimed.store_id, outcome.hold_reason, outcome))
+            transaction.execute(hold_statement(claimed.store_id, outcome.hold_reason, outcome))
     return True
 
 
@@ -271,10 +271,10 @@ def hold_queue(store_id: int, reason: HoldReason, outcome: Outcome | None = None
     Otherwise each waiting message would run into the same refusal, and a provider that counts failed sign-ins would
     lock the mailbox.
     """
-    return row_count(_hold_statement(store_id, reason, outcome))
+    return row_count(hold_statement(store_id, reason, outcome))
 
 
-def _hold_statement(store_id: int, reason: HoldReason, outcome: Outcome | None) -> Update:
+def hold_statement(store_id: int, reason: HoldReason, outcome: Outcome | None) -> Update:
     return (
         update(messages)
         .where(_c.store_id == store_id, IS_WAITING)

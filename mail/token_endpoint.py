@@ -30,6 +30,7 @@ LIMIT_BYTES = 65_536
 LONGEST_TOKEN = 16_384
 DEFAULT_LIFETIME_S = 3_600
 LONGEST_LIFETIME_S = 86_400
+LONGEST_REFRESH_LIFETIME_S = 10 * 365 * 86_400
 LONGEST_SCOPE = 2_048
 
 # RFC 6749 5.2, OpenID Connect Core 3.1.2.6, RFC 8707: what they call for. Everything else is temporary.
@@ -83,6 +84,8 @@ class TokenAnswer:
         scope: as granted, or as asked for when the answer does not say (RFC 6749 5.1).
         id_claims: of the ID token, not yet checked (`mail.id_token.identity`); empty without one.
         clock_skew_s: how far the endpoint's clock is ahead of ours; None when it did not tell the time.
+        refresh_expires_in_s: seconds that the refresh token lives, or may lie unused; None when it does not say, or
+            says for ever.
     """
 
     access_token: Secret
@@ -93,6 +96,7 @@ class TokenAnswer:
     id_claims: dict[str, Any] = field(repr=False)
     single_use: bool
     clock_skew_s: float | None
+    refresh_expires_in_s: int | None = None
 
 
 def call(token_call: TokenCall, *, door: Door) -> TokenAnswer:
@@ -202,6 +206,7 @@ def _granted(body: Mapping[str, Any], answer: HTTPAnswer, token_call: TokenCall,
         id_claims=id_token.claims_in(body.get("id_token")),
         single_use=single_use,
         clock_skew_s=_clock_skew_s(answer),
+        refresh_expires_in_s=_refresh_lifetime_s(body),
     )
 
 
@@ -212,6 +217,17 @@ def _lifetime_s(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return DEFAULT_LIFETIME_S
     return int(value)
+
+
+def _refresh_lifetime_s(body: Mapping[str, Any]) -> int | None:
+    """Return how long the refresh token lives, by Google's name or Keycloak's; no standard names it."""
+    for name in ("refresh_token_expires_in", "refresh_expires_in"):
+        value = body.get(name)
+        if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value.strip()):
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LONGEST_REFRESH_LIFETIME_S:
+            return value
+    return None
 
 
 def _scope(value: object) -> str:

@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import case, or_, select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from extensions import db
+from mail import health, lifetimes
 from mail.errors import ConnectionLost, Family, MailError, SettingsWrong, Stage, TryLater
 from models import clock
 from models.connection import Connection, Health
@@ -34,12 +35,9 @@ POLL_S = 0.05
 # The breaker: after failing for this long, each pause is half as long as the trouble has lasted.
 PATIENCE = timedelta(seconds=10)
 LONGEST_PAUSE = timedelta(minutes=5)
+# What an endpoint may ask of us (Retry-After): longer than that, a bad answer would stop mail for a day.
+LONGEST_WISH = timedelta(hours=1)
 _PAUSE = "pause:"
-_KINDS: tuple[tuple[type[MailError], Health], ...] = (
-    (ConnectionLost, Health.NEEDS_REAUTHORIZATION),
-    (SettingsWrong, Health.SETTINGS_WRONG),
-    (TryLater, Health.TEMPORARILY_FAILING),
-)
 
 T = TypeVar("T")
 
@@ -150,37 +148,32 @@ def release(connection_id: int, lease: str) -> None:
 RELEASED: dict[str, Any] = {"refresh_lease": None, "refresh_lease_until": None}
 
 
-def health_values(health: Health, code: str = "", detail: str = "") -> dict[str, Any]:
-    """Return the columns that say how the connection is; `health_since` moves only when that changes."""
-    since = case((Connection.health == health, Connection.health_since), else_=clock.now())
-    return {"health": health, "health_since": since, "health_code": code[:80], "health_detail": detail}
-
-
 def note_failure(seen: Seen, lease: str, error: MailError) -> bool:
     """Write down what went wrong and end the lease, if it went wrong with the settings of now. Commits."""
     connection = seen.connection
-    health = next(health for kind, health in _KINDS if isinstance(error, kind))
     pause = _pause_after(seen, error)
-    values = {
-        **health_values(health, error.code, error.detail),
+    values: dict[str, Any] = {
         "refresh_lease": f"{_PAUSE}{connection.version}" if pause else lease,
         "refresh_lease_until": clock.now(pause),
     }
+    code = error.code
+    if isinstance(error, ConnectionLost) and (learned := lifetimes.learned_at_loss(connection, seen.now)):
+        values, code = {**values, **learned}, lifetimes.TESTING_ENDED
     mine = (Connection.version == connection.version, Connection.refresh_lease == lease)
-    return change(connection.id, values, *mine)
+    return health.report(connection.id, health.of_error(error, code=code), *mine, values=values)
 
 
 def recorded_failure(seen: Seen, after: timedelta | None = None) -> MailError | None:
-    """Return the failure that the row tells of, None when it tells of none."""
+    """Return the failure of the token endpoint that the row tells of, None when it tells of none."""
     connection = seen.connection
-    for kind, health in _KINDS:
-        if connection.health is health:
-            code = connection.health_code or "temporary"
-            error = kind(code, connection.health_detail, stage=Stage.TOKEN, family=Family.TOKEN)
-            if isinstance(error, TryLater) and after is not None:
-                error.after_s = after.total_seconds()
-            return error
-    return None
+    kind = health.recorded(connection)
+    if kind is None or connection.health_stage == Stage.AUTH:
+        return None
+    code = connection.health_code or "temporary"
+    error = kind(code, connection.health_detail, stage=Stage.TOKEN, family=Family.TOKEN)
+    if isinstance(error, TryLater) and after is not None:
+        error.after_s = after.total_seconds()
+    return error
 
 
 def busy() -> TryLater:
@@ -193,11 +186,12 @@ def _pause_after(seen: Seen, error: MailError) -> timedelta:
     """Return how long to leave the endpoint alone: the longer it has failed, the longer; at first not at all."""
     if not isinstance(error, TryLater):
         return timedelta()
-    wish = timedelta(seconds=error.after_s or 0) if error.reply_code == 429 else timedelta()
+    wish = min(timedelta(seconds=error.after_s or 0), LONGEST_WISH)
     since = seen.connection.health_since
     failing = seen.connection.health is Health.TEMPORARILY_FAILING
     trouble = seen.now - since if failing and since is not None else timedelta()
-    return min(max(wish, trouble / 2 if trouble >= PATIENCE else timedelta()), LONGEST_PAUSE)
+    ours = min(trouble / 2, LONGEST_PAUSE) if trouble >= PATIENCE else timedelta()
+    return max(wish, ours)
 
 
 @contextmanager

@@ -14,14 +14,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from extensions import db
-from mail import token_endpoint, token_lease
+from mail import health, lifetimes, token_endpoint, token_lease
 from mail.drafts import connection_place
 from mail.equipment import Equipment
 from mail.errors import ConnectionLost, Family, MailError, SettingsWrong, Stage, TryLater
 from mail.token_endpoint import TokenAnswer, TokenCall
 from mail.token_lease import Seen
 from models import clock
-from models.connection import Connection, GrantType, Health
+from models.connection import Connection, GrantType
 from models.types import utcnow
 from security.secret import Secret
 
@@ -56,6 +56,7 @@ def access_token_for(
     renew: bool = False,
     rejected: Secret | None = None,
     urgent: bool = False,
+    ahead: bool = False,
 ) -> AccessToken:
     """Return a token good for at least five more minutes, or a tenth of a shorter life.
 
@@ -65,6 +66,7 @@ def access_token_for(
     Args:
         renew: the cached token is not good enough. With `rejected` it is renewed only if it is still that one.
         urgent: a person is waiting: ask even while the endpoint is left alone after many failures.
+        ahead: nobody is waiting yet: renew it while it still has twice that long.
 
     Raises:
         ConnectionLost: consent is gone; only an administrator can mend it.
@@ -80,7 +82,7 @@ def access_token_for(
 
     def good(seen: Seen) -> AccessToken | None:
         token = _cached(seen, equipment)
-        if token is None or not _lasts(seen, _margin(seen)):
+        if token is None or not _lasts(seen, _margin(seen) * (2 if ahead else 1)):
             return None
         outdated = renew and (token.value == rejected if rejected else seen.connection.version == first_version)
         return None if outdated else token
@@ -163,8 +165,14 @@ def open_sealed(connection: Connection, column: str, equipment: Equipment) -> Se
     return equipment.vault.open_secret(sealed, connection_place(connection, column)) if sealed else None
 
 
-def access_token_values(connection: Connection, answer: TokenAnswer, equipment: Equipment) -> dict[str, Any]:
-    """Return the columns that hold an access token; one that may be used once only is not kept."""
+def access_token_values(
+    connection: Connection, answer: TokenAnswer, equipment: Equipment, *, is_new: bool = False
+) -> dict[str, Any]:
+    """Return the columns that hold an access token; one that may be used once only is not kept.
+
+    Args:
+        is_new: a person just consented: the grant's life begins.
+    """
     sealed = equipment.vault.seal(answer.access_token, connection_place(connection, "access_token_sealed"))
     return {
         "access_token_sealed": None if answer.single_use else sealed,
@@ -172,6 +180,7 @@ def access_token_values(connection: Connection, answer: TokenAnswer, equipment: 
         "access_token_expires_at": None if answer.single_use else clock.now(answer.expires_at - utcnow()),
         "refreshed_at": clock.now(),
         "granted_scope": answer.scope,
+        **lifetimes.of_answer(connection, answer, is_new=is_new),
     }
 
 
@@ -220,14 +229,14 @@ def _keep(seen: Seen, call: TokenCall, answer: TokenAnswer, equipment: Equipment
     connection = seen.connection
     values: dict[str, Any] = {
         **access_token_values(connection, answer, equipment),
-        **token_lease.health_values(Health.CONNECTED),
+        **lifetimes.outlived(connection, seen.now),
         **token_lease.RELEASED,
         "version": connection.version + 1,
     }
     if _is_rotated(answer, call) and answer.refresh_token:
         where = connection_place(connection, "refresh_token_sealed")
         values["refresh_token_sealed"] = equipment.vault.seal(answer.refresh_token, where)
-    return token_lease.change(connection.id, values, Connection.version == connection.version)
+    return health.report(connection.id, health.GRANTED, Connection.version == connection.version, values=values)
 
 
 def _keep_rotated(connection_id: int, call: TokenCall, answer: TokenAnswer, equipment: Equipment) -> None:

@@ -11,12 +11,15 @@ from extensions import db
 from mail import outbox_finish, outcomes
 from mail import settings as email_settings
 from mail.equipment import Equipment
+from mail.errors import Stage
+from mail.health import WORKING
+from mail.held_by_connection import trouble_of
 from mail.outbox_work import ClaimedMessage
 from mail.outcomes import Outcome
 from mail.settings import Route, SettingsIncomplete
 from models.connection import Health
 from models.database import reading
-from models.email_settings import EmailSettings, UncertainChoice
+from models.email_settings import EmailSettings, Method, UncertainChoice
 from models.outbox import HoldReason, MessageStatus
 from security.vault import Unreadable
 
@@ -34,12 +37,14 @@ class WayOut:
 
     Attributes:
         settings_version: counts the saves of the settings; asked again right before a message commits.
+        connection_edition: counts what people change in the connection.
         is_healthy: whether the connection is known to work, so that a success is no news.
         asks_when_uncertain: the store wants to be asked before a message that may have been sent goes again.
     """
 
     route: Route
     settings_version: int
+    connection_edition: int = 1
     is_healthy: bool = True
     asks_when_uncertain: bool = False
 
@@ -56,10 +61,13 @@ def load_way_out(store_id: int, equipment: Equipment) -> WayOut | Outcome:
             settings = _load_settings(store_id)
             if settings.emails_off:
                 return outcomes.held(HoldReason.EMAILS_OFF)
+            if (lost := _lost_grant(settings)) is not None:
+                return lost
             return WayOut(
                 route=email_settings.route_for(settings, equipment),
                 settings_version=settings.version,
-                is_healthy=settings.connection is None or settings.connection.health is Health.CONNECTED,
+                connection_edition=settings.connection.edition if settings.connection else 1,
+                is_healthy=settings.connection is None or settings.connection.health in WORKING,
                 asks_when_uncertain=settings.on_uncertain is UncertainChoice.ASK,
             )
     except SettingsIncomplete as trouble:
@@ -87,6 +95,16 @@ def why_withdrawn(claimed: ClaimedMessage, way: WayOut) -> Outcome:
     if method is not way.route.method:
         return Outcome(MessageStatus.QUEUED, code=METHOD_SWITCHED)
     return Outcome(MessageStatus.QUEUED, code=WITHDRAWN if version == way.settings_version else SETTINGS_CHANGED)
+
+
+def _lost_grant(settings: EmailSettings) -> Outcome | None:
+    """Return the hold of mail whose grant is gone: the provider is not asked about it again (providers.md 12)."""
+    connection = settings.connection
+    if settings.method is not Method.ADVANCED_SMTP or connection is None:
+        return None
+    if connection.health is not Health.NEEDS_REAUTHORIZATION or connection.health_stage == Stage.AUTH:
+        return None
+    return trouble_of(connection.health, connection.health_code, connection.health_detail)
 
 
 def _load_settings(store_id: int) -> EmailSettings:

@@ -7,6 +7,7 @@ from models.authorization_request import AuthorizationRequest
 from models.connection import Connection
 from models.email_settings import CustomField, EmailSettings
 from models.keyring_check import KeyringCheck
+from models.notice import Notice, NoticeKind
 from models.one_time_link import OneTimeLink
 from models.outbox import Attempt, Message, MessageBlob, MessageContent, Recipient
 from models.pace import Lane, LanePermit, LaneRecipients, LaneSlot
@@ -34,6 +35,8 @@ __all__ = [
     "Message",
     "MessageBlob",
     "MessageContent",
+    "Notice",
+    "NoticeKind",
     "OneTimeLink",
     "Recipient",
     "Role",

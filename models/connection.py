@@ -59,6 +59,8 @@ class Connection(Model):
     created_at: Mapped[datetime] = mapped_column(Instant, default=utcnow)
     # Counts every change of credentials or tokens: a refresh writes its result only over the version it started from.
     version: Mapped[int] = mapped_column(Integer, default=1)
+    # Counts what people change in it, and no refreshes: what a sign-in taught is noted only for the edition it used.
+    edition: Mapped[int] = mapped_column(Integer, default=1)
 
     provider: Mapped[str] = mapped_column(String(40), default="microsoft365")
     client_id: Mapped[str] = mapped_column(String(CLIENT_ID_MAX), default="")
@@ -99,8 +101,16 @@ class Connection(Model):
 
     health: Mapped[Health] = mapped_column(enum_column(Health), default=Health.NOT_CONNECTED)
     health_since: Mapped[datetime | None] = mapped_column(Instant)
+    health_stage: Mapped[str] = mapped_column(String(16), default="")  # the step that showed it: token or auth
     health_code: Mapped[str] = mapped_column(String(80), default="")
     health_detail: Mapped[str] = mapped_column(Text, default="")  # the provider's words, secrets masked
+
+    # What is known of the grant's end: the moment itself, how long grants of this app live, how long unused ones do
+    grant_ends_at: Mapped[datetime | None] = mapped_column(Instant)
+    grant_lifetime_s: Mapped[int | None] = mapped_column(Integer)
+    idle_limit_s: Mapped[int | None] = mapped_column(Integer)
+    # Some worker looks after it until then (database clock)
+    care_until: Mapped[datetime | None] = mapped_column(Instant)
 
     # One refresh at a time: who holds the right to call the token endpoint, until when (database clock)
     refresh_lease: Mapped[str | None] = mapped_column(String(32))

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from extensions import db
-from mail import delivery, outbox, token_lease
+from mail import delivery, health, outbox
 from mail.doctor import draft as doctor_draft
 from mail.doctor import rows as doctor_rows
 from mail.doctor.deductions import Situation, deduce
@@ -42,9 +42,6 @@ logger = logging.getLogger(__name__)
 
 TIME_LIMIT_S = 30.0
 _LONGEST_TEXT = 2_000
-# What a message that went through proves wrong about the connection. A lost grant is not among them: a kept access
-# token outlives it.
-_MENDED_BY_SENDING = (Health.SETTINGS_WRONG, Health.TEMPORARILY_FAILING)
 
 
 def stages_of(method: Method) -> tuple[Stage, ...]:
@@ -179,14 +176,12 @@ class _Test:
         """Requeue what was held for trouble with the settings and return how much that is; the caller commits."""
         connection_id = self.plan.route.connection_id if self.plan is not None else None
         if connection_id is not None:
-            health = db.session.scalar(select(Connection.health).where(Connection.id == connection_id))
-            if health is Health.NEEDS_REAUTHORIZATION:
+            state = db.session.scalar(select(Connection.health).where(Connection.id == connection_id))
+            db.session.rollback()  # SQLite has one writer, and the report is one of its own
+            if state is Health.NEEDS_REAUTHORIZATION:
                 # The kept token still worked; when it runs out there is no other. Reconnecting releases the mail.
                 return 0
-            if health in _MENDED_BY_SENDING:
-                well = update(Connection).where(Connection.id == connection_id, Connection.health == health)
-                well = well.values(token_lease.health_values(Health.CONNECTED))
-                db.session.execute(well.execution_options(synchronize_session=False))
+            health.report(connection_id, health.TESTED)
         return outbox.release_mended(self.row.store_id, equipment=self.equipment)
 
     # What failed -----------------------------------------------------------------------------------------------------
