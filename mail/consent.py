@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -33,7 +34,7 @@ from mail.providers import OTHER, Provider, is_pair
 from mail.token_endpoint import TokenAnswer, TokenCall
 from mail.tokens import end_transaction, open_sealed, token_parameters
 from models.authorization_request import AuthorizationRequest
-from models.connection import Connection, GrantType
+from models.connection import Connection, GrantType, Health
 from models.email_settings import EmailSettings
 from models.store import Store
 from security.secret import Secret
@@ -58,12 +59,16 @@ class Departure(NamedTuple):
 
 @dataclass(frozen=True)
 class Arrival:
-    """A connection that stands. `warnings` are sentences; `split_from` names stores that keep the old connection."""
+    """A connection that stands. `warnings` are sentences; `split_from` names stores that keep the old connection.
+
+    `lost_at`: since when mail was held for it; None when it was not lost.
+    """
 
     store_id: int
     account: str
     warnings: tuple[str, ...] = ()
     split_from: tuple[str, ...] = ()
+    lost_at: datetime | None = None
 
 
 class NotReady(Exception):
@@ -326,12 +331,14 @@ def _store(granted: TokenAnswer, pending: _Pending, actor: Actor, equipment: Equ
     )
     others = tuple(store.name for store in sharers(settings))
     connection = own_connection(settings, equipment)
+    was_lost = settings.connection.health is Health.NEEDS_REAUTHORIZATION
+    lost_at = settings.connection.health_since if was_lost else None
     fields = ["refresh_token: replaced" if connection.has_refresh_token else "refresh_token: set"]
     consent_grant.write(connection, granted, who, login=login, actor=actor, equipment=equipment)
     account = who.address or login
     fields += ["connection"] if others else []
     audit.record(actor, "connected", settings.store, fields=fields, detail=f"{pending.provider.name}: {account}")
-    return Arrival(settings.store_id, account, warnings, others)
+    return Arrival(settings.store_id, account, warnings, others, lost_at)
 
 
 # --- Words

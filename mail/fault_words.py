@@ -36,6 +36,18 @@ class UnknownFault(NamedTuple):
 _REPORT = "If it repeats, report it as a defect of Storepost, with the technical details."
 
 OWN_FAULTS = {
+    "testing_ended": OwnFault(
+        "The authorization ended after the 7 days of an app in Testing",
+        "The Google app is External and in Testing, where every authorization ends 7 days after consent.",
+        (
+            "Open Google Cloud console > Google Auth Platform > Audience.",
+            "Press Publish app, or Make internal in a Google Workspace.",
+            "Press Reconnect and sign in as {mailbox}.",
+        ),
+        "fix_provider",
+        "",
+        "provider",
+    ),
     "incomplete": OwnFault(
         "Some settings are still missing",
         "Mail can go out when these are filled in: {detail}",

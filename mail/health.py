@@ -34,6 +34,7 @@ from mail.held_by_connection import hold_for, release_for
 from models import clock
 from models.connection import Connection, Health
 from models.database import writing
+from models.email_settings import EmailSettings
 from models.notice import Notice, NoticeKind
 from models.types import new_uid
 
@@ -136,6 +137,18 @@ def set_by_person(connection: Connection, state: Health) -> None:
         db.session.execute(statement.execution_options(synchronize_session=False))
         if state is Health.CONNECTED and db.session.scalar(select(Notice.id).where(*mine).limit(1)):
             connection.health = Health.EXPIRING
+
+
+def doubt_the_loss(store_id: int) -> None:
+    """Let the provider be asked once more about a grant that seemed to be gone; the caller commits.
+
+    For a person who says that it is mended, such as an administrator who took a rule back.
+    """
+    connection = db.session.scalar(
+        select(Connection).join(Connection.email_settings).where(EmailSettings.store_id == store_id)
+    )
+    if connection is not None and connection.health is Health.NEEDS_REAUTHORIZATION and connection.has_refresh_token:
+        set_by_person(connection, Health.NOT_CONNECTED)
 
 
 # Announcements -----------------------------------------------------------------------------------------------------

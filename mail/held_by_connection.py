@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import and_, bindparam, func, or_, select
 
 from extensions import db
 from mail import outbox_finish, outcomes
@@ -12,6 +13,7 @@ from mail.errors import Family, Stage
 from mail.outbox_work import email_settings, messages
 from mail.outcomes import Outcome
 from mail.terms import is_held_for_the_store
+from models import clock
 from models.connection import Health
 from models.database import reading, writing
 from models.email_settings import Method
@@ -65,6 +67,15 @@ def release_for(connection_id: int) -> None:
             # Wait for messages that are just being accepted under the old state; see `mail/terms`.
             transaction.execute(_LOCK, {"store": store_id})
             transaction.execute(_RELEASE, {"store": store_id})
+
+
+def expired_since(store_id: int, since: datetime) -> int:
+    """Return how many messages became worthless while they were held: those of a lost grant, since it was lost."""
+    c = messages.c
+    was_late = and_(c.status == MessageStatus.EXPIRED, c.ended_at >= since)
+    is_late = and_(c.status == MessageStatus.HELD, c.expires_at <= clock.now())
+    query = select(func.count()).where(c.store_id == store_id, or_(was_late, is_late))
+    return db.session.scalar(query) or 0
 
 
 def stores_of(connection_id: int) -> list[int]:

@@ -20,6 +20,7 @@ from mail.accepting import (
     find_replay,
 )
 from mail.equipment import Equipment
+from mail.health import doubt_the_loss
 from mail.outbox_content import Content, NewMessage
 from mail.outbox_decisions import MARKED_SENT, mark_sent, retry_now
 from mail.outbox_finish import Leave, finish, hold_queue, mark_committing, row_count, sweep
@@ -89,6 +90,8 @@ def release(store_id: int, reason: HoldReason, *, uid: str | None = None, equipm
     Their due times stay as they were, so they go oldest first; what expired meanwhile expires.
     """
     _lock_settings(store_id)
+    if reason is HoldReason.NEEDS_REAUTHORIZATION:
+        doubt_the_loss(store_id)
     c = messages.c
     held = [c.store_id == store_id, c.status == MessageStatus.HELD, c.hold_reason == reason]
     return _requeue(store_id, and_(*held, *([c.uid == uid] if uid else [])), equipment)

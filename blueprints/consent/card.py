@@ -116,8 +116,8 @@ def _trouble(store: Store, connection: Connection | None) -> Explanation | None:
         return None
     return explain(
         connection.health_detail,
-        stage=Stage.TOKEN,
-        family=Family.TOKEN,
+        stage=Stage.AUTH if connection.health_stage == Stage.AUTH else Stage.TOKEN,
+        family=Family.SMTP if connection.health_stage == Stage.AUTH else Family.TOKEN,
         provider=connection.provider,
         code=connection.health_code,
         values=values_for_words(current_advanced(store.email_settings, equipment()), equipment()),

@@ -18,6 +18,7 @@ from blueprints.web import actor, equipment, for_store, public, respond, see_oth
 from extensions import db
 from mail import connection_care, consent, outbox
 from mail.consent import Arrival, ConsentFailed
+from mail.held_by_connection import expired_since
 from models import Store
 from models.access import Permission, may, stores_for
 from models.database import writing
@@ -45,13 +46,14 @@ def callback() -> Response:
     try:
         with writing():
             arrival = _finish()
+            expired = expired_since(arrival.store_id, arrival.lost_at) if arrival.lost_at else 0
             released = outbox.release_mended(arrival.store_id, equipment=equipment())
             db.session.commit()
     except ConsentFailed as failure:
         session[_OUTCOME] = _outcome_of(failure)
         return _hushed(see_other(url_for("consent.outcome")))
     session.pop(_OUTCOME, None)
-    _tell(arrival, released)
+    _tell(arrival, released, expired)
     return _hushed(see_other(begin_after_consent(db.session.get_one(Store, arrival.store_id))))
 
 
@@ -73,10 +75,13 @@ def _may_connect(store_id: int) -> bool:
     return store is not None and may(user, Permission.CONNECT, store)
 
 
-def _tell(arrival: Arrival, released: int) -> None:
+def _tell(arrival: Arrival, released: int, expired: int) -> None:
     account = f" as {arrival.account}" if arrival.account else ""
     held = f" Sending {released:,} held {'message' if released == 1 else 'messages'}, oldest first." if released else ""
     flash(f"Connected{account}.{held}", "success")
+    if expired:
+        words = "message expired while it was held and was" if expired == 1 else "messages expired while held and were"
+        flash(f"{expired:,} {words} not sent.", "warning")
     if arrival.split_from:
         names = ", ".join(arrival.split_from)
         flash(f"This store has a connection of its own now. {names} keep the one they shared.", "message")

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, abort, flash, make_response, render_templ
 from werkzeug.datastructures import MultiDict
 
 from blueprints.email_settings import history, issuers, pages
+from blueprints.email_settings.alerts import alerts_of
 from blueprints.email_settings.forms import SettingsForm
 from blueprints.email_settings.pages import Notice, refuse, show
 from blueprints.email_settings.posted import (
@@ -35,6 +36,7 @@ from models.email_settings import CUSTOM_FIELDS_MAX, Method
 from models.outbox import HoldReason
 
 bp = Blueprint("email_settings", __name__)
+bp.add_app_template_global(alerts_of, "connection_alerts")
 bp.add_app_template_filter(history.words, "change_words")
 bp.add_app_template_filter(history.icon, "change_icon")
 

@@ -9,11 +9,14 @@ from sqlalchemy import ScalarSelect, Select, func, or_, select, text
 from sqlalchemy.orm import joinedload
 
 from extensions import db
+from mail.foresight import foreseen
 from models import Connection, EmailSettings, Message, Store, User
 from models.access import stores_for
 from models.connection import GrantType, Health
 from models.email_settings import Method
+from models.notice import NoticeKind
 from models.outbox import SENT_SQL, WAITING_SQL, MessageStatus
+from models.types import utcnow
 
 PAGE_SIZE = 50
 # A longer queue is not counted to its end: the list of stores must not cost more while much is waiting.
@@ -125,7 +128,7 @@ def _connection_state(connection: Connection) -> State:
         case Health.CONNECTED:
             return State("ok", "Connected", "Refreshed", connection.refreshed_at)
         case Health.EXPIRING:
-            return State("warn", "Expiring soon", "Reconnect to stay connected")
+            return State("warn", "Expiring soon", _what_ends(connection))
         case Health.NEEDS_REAUTHORIZATION:
             return State("bad", "Access revoked", "Since", connection.health_since)
         case Health.SETTINGS_WRONG:
@@ -135,6 +138,13 @@ def _connection_state(connection: Connection) -> State:
     if connection.grant_type == GrantType.CLIENT_CREDENTIALS or connection.has_refresh_token:
         return State("off", "Not tested yet", "Send a test email")
     return State("off", "Setup not finished", "Connect to start sending")
+
+
+def _what_ends(connection: Connection) -> str:
+    ends = foreseen(connection, utcnow())
+    if ends and ends[0].kind is NoticeKind.SECRET_ENDS:
+        return "Replace the client secret"
+    return "Reconnect to stay connected"
 
 
 def _in_state(name: str):  # type: ignore[no-untyped-def]  # SQLAlchemy's own column expression types say less than this
