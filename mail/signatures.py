@@ -78,6 +78,7 @@ _ALSO = {
     199: r"553\D{0,8}5\.7\.1\b.*(?:spamhaus|blocklist|blacklist|reputation)",
 }
 _BUT_NOT = {
+    28: re.compile(r"AADSTS7000[08]\b"),  # "Error validating credentials" stands before what is wrong with the grant
     190: re.compile(r"(?i)outgoing blocked"),  # Zoho's 5.1.8 is a block for spam, not an unknown domain
     195: re.compile(r"(?i)sender verify failed"),  # Exim names the unknown mailbox, which is the sender's
 }
