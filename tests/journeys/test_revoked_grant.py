@@ -22,7 +22,7 @@ from tests.journeys import steps
 pytestmark = pytest.mark.browser
 LEASE_S = 3
 # So many messages, at so many a minute: the last of them have to wait for their turn
-SHORT, SHORT_RATE = 300, 280
+SHORT, SHORT_RATE = 300, 250
 LONG, LONG_RATE = 10_000, 3_000
 
 
@@ -82,7 +82,8 @@ def test_mail_held_by_a_revocation_goes_once_and_in_order_after_reconnecting(
         installation.start_worker()
     first_ones = watch.subjects()
     if not soak:
-        until(lambda: len(watch.subjects()) >= rate - 5, "what the rate allows has gone", within_s=30)
+        # Permits that the dead worker took for mail it did not send are lost for this minute.
+        until(lambda: len(watch.subjects()) >= rate - 50, "what the rate allows has gone", within_s=60)
         time.sleep(0.5)
         assert len(watch.subjects()) <= rate
         installation.execute(PERMITS_AGE)
