@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select
 
+from extensions import db
 from mail import delivery, outbox, outbox_content, relayed
 from mail.compose import Attachment
 from mail.equipment import Equipment
@@ -380,7 +381,7 @@ def test_a_worker_killed_anywhere_loses_nothing_and_marks_what_may_be_double(
         _kill_at(point, patch)
         with pytest.raises(Killed):
             delivery.deliver(claimed, equipment=equipment)
-    delivery.db.session.remove()
+    db.session.remove()
     arrived = len(mta.received)
     with clock.shifted(timedelta(seconds=91)):
         outbox.sweep()
