@@ -10,30 +10,36 @@ from __future__ import annotations
 import argparse
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
+from itertools import islice
 
 import worker
 from app import create_app
 from mail.errors import Withdrawn
 from mail.smtp import Conversation, Envelope, SendResult
 from mail.smtp.records import RecipientResult, Sent, SMTPReply
+from mail.smtp.window import AskAll
 
 OK = SMTPReply(250, ("2.0.0 Ok: queued as 1",))
 
 
-def send_all(self: Conversation, envelopes: Iterable[Envelope], *, window: int = 1, **_: Any) -> Iterator[Sent]:
-    """Accept everything; like the real one, with up to `window` messages begun before the first one's answer."""
+def send_all(
+    self: Conversation, envelopes: Iterable[Envelope], *, window: int = 1, ask_all: AskAll | None = None
+) -> Iterator[Sent]:
+    """Accept everything; like the real one, asked about by halves of the window, the other half being in flight."""
+    half = max(1, window // 2)
     in_flight: deque[Sent] = deque()
-    for envelope in envelopes:
-        in_flight.append(_sent(envelope))
-        while len(in_flight) >= window:
+    source = iter(envelopes)
+    while group := list(islice(source, half)):
+        may_go = ask_all(group) if ask_all else [True] * len(group)
+        in_flight.extend(_sent(*one) for one in zip(group, may_go, strict=True))
+        while len(in_flight) + half > window:
             yield in_flight.popleft()
     yield from in_flight
 
 
-def _sent(envelope: Envelope) -> Sent:
-    if envelope.before_commit is not None and not envelope.before_commit():
-        return Sent(envelope, error=Withdrawn("withdrawn", "before_commit said no"))
+def _sent(envelope: Envelope, may_go: bool) -> Sent:
+    if not may_go:
+        return Sent(envelope, error=Withdrawn("withdrawn", "it may not go"))
     results = tuple(RecipientResult(address, True, OK) for address in envelope.recipients)
     return Sent(envelope, result=SendResult(results, OK, "1"))
 
