@@ -8,17 +8,30 @@ performance.md 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    Text,
+    bindparam,
+    case,
+    column,
+    select,
+    update,
+)
 
 from mail import outbox_finish
-from mail.outbox_work import ClaimedMessage, attempts, messages
+from mail.outbox_rows import recordset
+from mail.outbox_work import ClaimedMessage, attempts, messages, recipients
 from mail.outcomes import Outcome
 from models import clock
 from models.among import is_among
-from models.outbox import MessageStatus
+from models.outbox import MessageStatus, RecipientStatus
 from models.prepared import Prepared
 
 Result = tuple[ClaimedMessage, Outcome]
@@ -32,15 +45,10 @@ def finish_all(results: Sequence[Result], connection: Connection) -> list[Result
     Successes are written together, everything else as `outbox_finish.finish` does it.
     """
     sent = [result for result in results if _is_plain_success(result[1])]
-    if len(sent) < 2:
+    if not sent or (len(sent) == 1 and not _is_postgres(connection)):
         return [result for result in results if not outbox_finish.finish(*result, connection)]
-    rows = [_success_values(*result) for result in sent]
-    lost: list[Result] = []
-    if _SENT.run_many(connection, rows) != len(rows):
-        written = {row for (row,) in _ARE_SENT.fetch_all(connection, {"rows": [row["row"] for row in rows]})}
-        lost = [result for result in sent if result[0].id not in written]
-        sent = [result for result in sent if result[0].id in written]
-    _note_successes(sent, connection)
+    written = _write_at_once(sent, connection) if _is_postgres(connection) else _write_by_table(sent, connection)
+    lost = [result for result in sent if result[0].id not in written]
     others = [result for result in results if not _is_plain_success(result[1])]
     return lost + [result for result in others if not outbox_finish.finish(*result, connection)]
 
@@ -49,12 +57,32 @@ def _is_plain_success(outcome: Outcome) -> bool:
     return outcome.status is MessageStatus.SENT and not outcome.code and outcome.hold_reason is None
 
 
-def _note_successes(results: Sequence[Result], connection: Connection) -> None:
-    _ATTEMPT_SENT.run_many(connection, [_attempt_values(*result) for result in results])
-    recipients = [
-        outbox_finish.recipient_values(claimed.id, one) for claimed, outcome in results for one in outcome.recipients
-    ]
+def _is_postgres(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+def _write_by_table(results: Sequence[Result], connection: Connection) -> set[int]:
+    """Write successes by one statement for each table, and return the row ids of those whose claims were ours."""
+    rows = [_success_values(*result) for result in results]
+    written = {row["row"] for row in rows}
+    if _SENT.run_many(connection, rows) != len(rows):
+        written = {row for (row,) in _ARE_SENT.fetch_all(connection, {"rows": list(written)})}
+    _ATTEMPT_SENT.run_many(connection, [_attempt_values(*result) for result in results if result[0].id in written])
+    recipients = [one for result in results if result[0].id in written for one in _recipients_of(*result)]
     outbox_finish.FINISH_RECIPIENT.run_many(connection, recipients)
+    return written
+
+
+def _write_at_once(results: Sequence[Result], connection: Connection) -> set[int]:
+    """The same in one statement: each further one costs a way there and back, and its rows the driver time."""
+    sent = [_success_values(*result) | _attempt_values(*result) for result in results]
+    people = [one for result in results for one in _recipients_of(*result)]
+    given = {"sent": json.dumps(sent), "people": json.dumps(people)}
+    return {row for (row,) in _AT_ONCE.fetch_all(connection, given)}
+
+
+def _recipients_of(claimed: ClaimedMessage, outcome: Outcome) -> list[dict[str, Any]]:
+    return [outbox_finish.recipient_values(claimed.id, one) for one in outcome.recipients]
 
 
 def _success_values(claimed: ClaimedMessage, outcome: Outcome) -> dict[str, Any]:
@@ -77,37 +105,93 @@ def _attempt_values(claimed: ClaimedMessage, outcome: Outcome) -> dict[str, Any]
 _ARE_SENT: Final = Prepared(
     select(_c.id).where(is_among(_c.id, "rows"), _c.status == bindparam("status", MessageStatus.SENT))
 )
-_QUEUE_ID: Final[ColumnElement[str]] = bindparam("queue_id")
+
+
+def _sent(queue_id: ColumnElement[str]) -> dict[str, Any]:
+    return {
+        "status": MessageStatus.SENT,
+        "hold_reason": None,
+        "reason_code": "",
+        "reason_detail": "",
+        "reason_stage": "",
+        "reason_family": "",
+        "lease": None,
+        "lease_until": None,
+        "claims": 0,
+        "attempts": _c.attempts + 1,
+        "remote_id": case((queue_id != "", queue_id), else_=_c.remote_id),
+        "ended_at": clock.now(),
+    }
+
+
+def _attempt_sent(given: Callable[[str], ColumnElement[Any]]) -> dict[str, Any]:
+    return {
+        "finished_at": clock.now(),
+        "method": given("by"),
+        "host": given("at_host"),
+        "outcome": MessageStatus.SENT.value,
+        "stage": "",
+        "code": "",
+        "reply_code": given("answer_code"),
+        "reply": given("answer"),
+        "remote_id": given("queue_id"),
+    }
+
+
 _SENT: Final = Prepared(
     update(messages)
     .where(_c.id == bindparam("row"), _c.lease == bindparam("token"))
-    .values(
-        status=MessageStatus.SENT,
-        hold_reason=None,
-        reason_code="",
-        reason_detail="",
-        reason_stage="",
-        reason_family="",
-        lease=None,
-        lease_until=None,
-        claims=0,
-        attempts=_c.attempts + 1,
-        remote_id=case((_QUEUE_ID != "", _QUEUE_ID), else_=_c.remote_id),
-        ended_at=clock.now(),
-    )
+    .values(_sent(bindparam("queue_id")))
 )
 _ATTEMPT_SENT: Final = Prepared(
     update(attempts)
     .where(attempts.c.message_id == bindparam("row"), attempts.c.number == bindparam("number_"))
-    .values(
-        finished_at=clock.now(),
-        method=bindparam("by"),
-        host=bindparam("at_host"),
-        outcome=MessageStatus.SENT.value,
-        stage="",
-        code="",
-        reply_code=bindparam("answer_code"),
-        reply=bindparam("answer"),
-        remote_id=bindparam("queue_id"),
-    )
+    .values(_attempt_sent(bindparam))
 )
+
+
+def _at_once() -> Prepared:
+    """Everything that successes write; returns the row ids of those whose claims were ours."""
+    texts = ("token", "by", "at_host", "answer", "queue_id")
+    numbers = [column("row", BigInteger), column("number_", Integer), column("answer_code", Integer)]
+    sent = recordset("sent", *numbers, *(column(name, Text) for name in texts))
+    people = recordset(
+        "people",
+        column("of_message", BigInteger),
+        column("mailbox", Text),
+        column("to_status", Text),
+        column("answer_code", Integer),
+        column("answer", Text),
+    )
+    written = (
+        update(messages)
+        .where(_c.id == sent.c.row, _c.lease == sent.c.token)
+        .values(_sent(sent.c.queue_id))
+        .returning(_c.id)
+        .cte("written")
+    )
+    tried = (
+        update(attempts)
+        .where(
+            attempts.c.message_id == written.c.id,
+            sent.c.row == written.c.id,
+            attempts.c.number == sent.c.number_,
+        )
+        .values(_attempt_sent(lambda name: sent.c[name]))
+        .cte("tried")
+    )
+    reached = (
+        update(recipients)
+        .where(
+            recipients.c.message_id == written.c.id,
+            people.c.of_message == written.c.id,
+            recipients.c.address == people.c.mailbox,
+            recipients.c.status != RecipientStatus.ACCEPTED.value,
+        )
+        .values(status=people.c.to_status, reply_code=people.c.answer_code, reply=people.c.answer)
+        .cte("reached")
+    )
+    return Prepared(select(written.c.id).add_cte(tried, reached))
+
+
+_AT_ONCE: Final = _at_once()

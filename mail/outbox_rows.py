@@ -119,15 +119,15 @@ def _insert_at_once(
 @lru_cache(32)
 def _statement(names: tuple[str, ...]) -> Prepared:
     """Insert messages of which these columns are given; returns uid and id of each, in any order."""
-    row = _recordset("rows", *(messages.c[name] for name in names))
+    row = recordset("rows", *(messages.c[name] for name in names))
     new = (
         _from_select(messages, {name: row.c[name] for name in names}, row)
         .returning(messages.c.uid, messages.c.id)
         .cte("new")
     )
-    text = _recordset("sealed", messages.c.uid, contents.c.sealed)
+    text = recordset("sealed", messages.c.uid, contents.c.sealed)
     sealed = {"message_id": new.c.id, "sealed": text.c.sealed}
-    person = _recordset("people", messages.c.uid, recipients.c.kind, recipients.c.address)
+    person = recordset("people", messages.c.uid, recipients.c.kind, recipients.c.address)
     people = {"message_id": new.c.id, "kind": person.c.kind, "address": person.c.address}
     return Prepared(
         select(new.c.uid, new.c.id).add_cte(
@@ -147,8 +147,8 @@ def _from_select(
     return insert(table).from_select(list(values), chosen, include_defaults=False)
 
 
-def _recordset(parameter: str, *columns: KeyedColumnElement[Any]) -> TableValuedAlias:
-    """The rows of a parameter that is JSON: their position, and columns of these names and types."""
+def recordset(parameter: str, *columns: KeyedColumnElement[Any]) -> TableValuedAlias:
+    """For PostgreSQL: the rows of a JSON parameter, with their position and columns of these names and types."""
     kinds = [column("position", Integer), *(column(str(one.key), one.type) for one in columns)]
     rows = func.json_to_recordset(cast(bindparam(parameter, type_=Text()), postgresql.JSON))
     return rows.table_valued(*kinds, name=parameter).render_derived(with_types=True)
