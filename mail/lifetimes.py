@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from mail.providers import catalogue
 from mail.token_endpoint import TokenAnswer
 from models import clock
 from models.connection import Connection
@@ -19,12 +20,9 @@ TESTING_LIFETIME: Final = timedelta(days=7)
 # A refresh may come a little early, and a loss is noticed when somebody asks next.
 _EARLY: Final = timedelta(hours=1)
 _LATE: Final = timedelta(days=1)
-# Providers whose grants end when they were not used for so long (providers.md 2 and 5)
-_IDLE_LIMITS: Final = (
-    ("microsoft", timedelta(days=90)),
-    ("outlook", timedelta(days=90)),
-    ("google", timedelta(days=180)),
-)
+_IDLE_LIMITS: Final = {
+    one.key: timedelta(days=one.refresh_idle_days) for one in catalogue().choices() if one.refresh_idle_days
+}
 _GOOGLE: Final = "google"
 
 
@@ -32,7 +30,7 @@ def idle_limit(connection: Connection) -> timedelta | None:
     """Return how long the grant may lie unused, None where nobody says."""
     if connection.idle_limit_s:
         return timedelta(seconds=connection.idle_limit_s)
-    return next((limit for name, limit in _IDLE_LIMITS if connection.provider.startswith(name)), None)
+    return _IDLE_LIMITS.get(connection.provider)
 
 
 def last_used_at(connection: Connection) -> datetime | None:
