@@ -65,8 +65,9 @@ def test_a_restart_of_postgresql_doubles_nothing(
     site = open_site(ground.postgres(own_postgres), sinks=sinks, lease_s=lease_s)
     shop = site.add_store("Acme Store", port=sinks.ports[0])
     sinks.script(dot=SLOW)
-    for _ in range(workers):
-        site.start_worker()
+    # One that is still starting would end with the database: whoever starts it sees that.
+    for worker in [site.start_worker() for _ in range(workers)]:
+        site.wait(worker.has_started, "the workers started", 40)
     site.hand_in(shop, MESSAGES)
     site.wait(lambda: len(sinks.ledger()) >= 5, "mail is on its way", 20)
     own_postgres.crash()
