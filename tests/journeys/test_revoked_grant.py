@@ -165,7 +165,7 @@ def waiting(installation: Installation) -> int:
 def until(check: Callable[[], bool], what: str, within_s: float = 20) -> None:
     ends = time.monotonic() + within_s
     # The mailbox lives in this process: who waits for minutes and looks all the time keeps it from taking mail.
-    pause_s = 0.1 if within_s < 100 else 3.0
+    pause_s = 0.1 if within_s < 100 else 0.5
     while not check():
         assert time.monotonic() < ends, f"not within {within_s:.0f} s: {what}"
         time.sleep(pause_s)
