@@ -45,14 +45,14 @@ def _sent(envelope: Envelope, may_go: bool) -> Sent:
 
 
 def pretend() -> None:
-    """Replace what talks to a server."""
+    """Replace what talks to a server; the types below are those of a class that is not meant to be changed."""
     nothing = {"open": None, "authenticate": None, "reset": None, "close": None}
     for name, answer in nothing.items():
         setattr(Conversation, name, lambda self, *_, _answer=answer, **__: _answer)
-    Conversation.is_open = property(lambda self: True)  # type: ignore[assignment,method-assign]
-    Conversation.idle_s = property(lambda self: 0.0)  # type: ignore[assignment,method-assign]
-    Conversation.is_usable = lambda self, **_: True  # type: ignore[assignment,method-assign]
-    Conversation.send_all = send_all  # type: ignore[method-assign]
+    Conversation.is_open = property(lambda self: True)  # type: ignore[assignment,method-assign]  # replaced
+    Conversation.idle_s = property(lambda self: 0.0)  # type: ignore[assignment,method-assign]  # replaced
+    Conversation.is_usable = lambda self, **_: True  # type: ignore[assignment,method-assign]  # replaced
+    Conversation.send_all = send_all  # type: ignore[method-assign]  # replaced
 
 
 def main() -> None:

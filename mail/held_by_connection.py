@@ -10,9 +10,9 @@ from sqlalchemy import and_, bindparam, func, or_, select
 from extensions import db
 from mail import outbox_finish, outcomes
 from mail.errors import Family, Stage
-from mail.outbox_work import email_settings, messages
+from mail.outbox_work import QUEUED_AGAIN, email_settings, messages
 from mail.outcomes import Outcome
-from mail.terms import is_held_for_the_store
+from mail.terms import LOCK_SETTINGS, is_held_for_the_store
 from models import clock
 from models.connection import Health
 from models.database import reading, writing
@@ -28,18 +28,14 @@ _STORES: Final = select(email_settings.c.store_id).where(
     email_settings.c.method == Method.ADVANCED_SMTP,
     email_settings.c.emails_off.is_(False),
 )
-_LOCK: Final = select(email_settings.c.id).where(email_settings.c.store_id == bindparam("store")).with_for_update()
 _RELEASE: Final = (
     messages.update()
     .where(
         is_held_for_the_store(bindparam("store")),
         messages.c.hold_reason.in_(tuple(_REASONS.values())),
     )
-    .values(
-        status=MessageStatus.QUEUED, hold_reason=None, reason_code="", reason_detail="", reason_stage="",
-        reason_family="", claims=0, lease=None, lease_until=None,
-    )
-)  # fmt: skip
+    .values(QUEUED_AGAIN)
+)
 
 
 def trouble_of(state: Health, code: str, detail: str) -> Outcome:
@@ -65,7 +61,7 @@ def release_for(connection_id: int) -> None:
     for store_id in stores_of(connection_id):
         with writing(), db.engine.begin() as transaction:
             # Wait for messages that are just being accepted under the old state; see `mail/terms`.
-            transaction.execute(_LOCK, {"store": store_id})
+            transaction.execute(LOCK_SETTINGS, {"store": store_id})
             transaction.execute(_RELEASE, {"store": store_id})
 
 

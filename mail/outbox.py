@@ -27,11 +27,11 @@ from mail.outbox_finish import Leave, finish, hold_queue, mark_committing, row_c
 from mail.outbox_work import (
     LEASE,
     OPEN_STATES,
+    QUEUED_AGAIN,
     ClaimedMessage,
     backlog,
     claim,
     due_stores,
-    email_settings,
     give_back,
     has_due,
     messages,
@@ -40,7 +40,7 @@ from mail.outbox_work import (
 from mail.outcomes import Outcome
 from mail.pace.mended import forget_failures
 from mail.resending import resend
-from mail.terms import CONTENT_UNREADABLE, MENDABLE, is_held_for_the_store
+from mail.terms import CONTENT_UNREADABLE, LOCK_SETTINGS, MENDABLE, is_held_for_the_store
 from models import clock
 from models.outbox import HoldReason, MessageStatus
 
@@ -130,14 +130,7 @@ def held_count(store_id: int, reason: HoldReason | None = None) -> int:
 
 
 def _requeue(store_id: int, condition: ColumnElement[bool], equipment: Equipment) -> int:
-    count = row_count(
-        update(messages)
-        .where(condition)
-        .values(
-            status=MessageStatus.QUEUED, hold_reason=None, reason_code="", reason_detail="", reason_stage="",
-            reason_family="", claims=0, lease=None, lease_until=None,
-        )
-    )  # fmt: skip
+    count = row_count(update(messages).where(condition).values(QUEUED_AGAIN))
     if count:
         nudges.after_commit(store_id, equipment.nudges)
     return count
@@ -152,6 +145,5 @@ def _cancel(condition: ColumnElement[bool]) -> int:
 
 
 def _lock_settings(store_id: int) -> None:
-    """Wait for messages that are just being accepted under the old state; see `enqueue`."""
-    c = email_settings.c
-    db.session.execute(select(c.id).where(c.store_id == store_id).with_for_update())
+    """Wait for messages that are just being accepted under the old state; see `mail/terms`."""
+    db.session.execute(LOCK_SETTINGS, {"store": store_id})

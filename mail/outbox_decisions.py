@@ -11,7 +11,7 @@ from extensions import db
 from mail import nudges
 from mail.equipment import Equipment
 from mail.outbox_finish import row_count
-from mail.outbox_work import DUE_STATES, messages, recipients
+from mail.outbox_work import DUE_STATES, NO_REASON, messages, recipients
 from models import clock
 from models.outbox import HoldReason, MessageStatus, RecipientStatus
 
@@ -58,11 +58,8 @@ def mark_sent(store_id: int, uid: str) -> bool:
 
 _SENT = {
     "status": MessageStatus.SENT,
-    "hold_reason": None,
+    **NO_REASON,
     "reason_code": MARKED_SENT,
-    "reason_detail": "",
-    "reason_stage": "",
-    "reason_family": "",
     "lease": None,
     "lease_until": None,
     "claims": 0,

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from mail import outbox_finish
 from mail.outbox_rows import recordset
-from mail.outbox_work import ClaimedMessage, attempts, messages, recipients
+from mail.outbox_work import NO_REASON, ClaimedMessage, attempts, messages, recipients
 from mail.outcomes import Outcome
 from models import clock
 from models.among import is_among
@@ -110,11 +110,7 @@ _ARE_SENT: Final = Prepared(
 def _sent(queue_id: ColumnElement[str]) -> dict[str, Any]:
     return {
         "status": MessageStatus.SENT,
-        "hold_reason": None,
-        "reason_code": "",
-        "reason_detail": "",
-        "reason_stage": "",
-        "reason_family": "",
+        **NO_REASON,
         "lease": None,
         "lease_until": None,
         "claims": 0,

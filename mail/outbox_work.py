@@ -81,6 +81,24 @@ def unless_busy(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     return _c.id.in_(select(_c.id).where(*conditions).with_for_update(skip_locked=True))
 
 
+# The columns that say why a message does not go, when nothing is said.
+NO_REASON: Final[dict[str, Any]] = {
+    "hold_reason": None,
+    "reason_code": "",
+    "reason_detail": "",
+    "reason_stage": "",
+    "reason_family": "",
+}
+# A held message that is let go: due as before, as if it had never been taken.
+QUEUED_AGAIN: Final[dict[str, Any]] = {
+    "status": MessageStatus.QUEUED,
+    **NO_REASON,
+    "claims": 0,
+    "lease": None,
+    "lease_until": None,
+}
+
+
 @dataclass(frozen=True)
 class ClaimedMessage:
     """A message in this worker's hands until its lease ends.

@@ -44,8 +44,7 @@ def resend(store_id: int, uid: str, *, equipment: Equipment) -> Enqueued | None:
     """Add a new message with the content and the recipients of this one, due now, and return its id and state.
 
     None when the store has no such message, when it has not ended and may still go by itself, or when its content was
-    removed. Joins the caller's transaction; otherwise as
-    `enqueue`.
+    removed. Joins the caller's transaction; otherwise as `enqueue`.
 
     Raises:
         security.vault.Unreadable: the content does not open; nothing useful was added, so the caller rolls back.

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, literal_colum
 from sqlalchemy.exc import NoResultFound
 
 from mail.equipment import Equipment
-from mail.outbox_work import email_settings, messages
+from mail.outbox_work import NO_REASON, email_settings, messages
 from mail.wire_names import ascii_domain
 from models import clock
 from models.outbox import HoldReason, MessageStatus
@@ -41,7 +41,7 @@ def is_held_for_the_store(store_id: Any) -> ColumnElement[bool]:
     return and_(c.store_id == store_id, _IS_HELD, _IS_MENDABLE, c.reason_code != CONTENT_UNREADABLE)
 
 
-_REASON = ("hold_reason", "reason_code", "reason_detail", "reason_stage", "reason_family")
+_REASON: Final = tuple(NO_REASON)
 
 # The lock makes this wait for a save that turns emails on or mends the settings: otherwise a message held for the old
 # state could appear after the release and wait for ever. SQLite has one writer at a time anyway.
@@ -58,13 +58,11 @@ _last_held = Prepared(
     .order_by(messages.c.id.desc())
     .limit(1)
 )
-_NO_REASON: Final = {
-    "hold_reason": None,
-    "reason_code": "",
-    "reason_detail": "",
-    "reason_stage": "",
-    "reason_family": "",
-}
+# For those who change what new messages are judged by: waits for messages that are just being accepted, as the lock
+# above makes these wait for them.
+LOCK_SETTINGS: Final = (
+    select(email_settings.c.id).where(email_settings.c.store_id == bindparam("store")).with_for_update()
+)
 
 
 @dataclass(frozen=True)
@@ -121,9 +119,9 @@ def terms_of(connection: Connection, store_id: int, *, equipment: Equipment) -> 
 def _reason_to_hold(connection: Connection, store_id: int, *, emails_off: bool) -> dict[str, Any]:
     """Why new messages of this store cannot go now: they join what is held already, and keep their place behind it."""
     if emails_off:
-        return {**_NO_REASON, "hold_reason": HoldReason.EMAILS_OFF}
+        return {**NO_REASON, "hold_reason": HoldReason.EMAILS_OFF}
     row = _last_held.fetch_one(connection, {"store": store_id})
-    return _NO_REASON if row is None else dict(zip(_REASON, row, strict=True))
+    return NO_REASON if row is None else dict(zip(_REASON, row, strict=True))
 
 
 @lru_cache(1024)

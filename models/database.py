@@ -8,7 +8,6 @@ BEGIN IMMEDIATE, because a deferred transaction that turns into a writer fails a
 from __future__ import annotations
 
 import itertools
-import select
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -98,8 +97,7 @@ def _take_pen(cursor: Any) -> None:
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
                     raise
-                # Waits for a while and not until an instant, as `sleep` does: clocks jump.
-                select.select((), (), (), _PAUSES_S[min(tries // 20, len(_PAUSES_S) - 1)])
+                time.sleep(_PAUSES_S[min(tries // 20, len(_PAUSES_S) - 1)])
             else:
                 return
     finally:

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,16 +105,25 @@ def compiled_templates(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBy
     return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
 
 
-@pytest.fixture
-def app(database_url: str, compiled_templates: FileSystemBytecodeCache) -> Iterator[Flask]:
-    application = create_app(settings_for(database_url))
-    application.jinja_env.bytecode_cache = compiled_templates
+@contextmanager
+def running(settings: dict[str, Any]) -> Iterator[Flask]:
+    """An application with these settings, its tables and roles, inside its context."""
+    application = create_app(settings)
     with application.app_context():
+        if not settings["SQLALCHEMY_DATABASE_URI"].startswith("sqlite"):
+            database.drop_all()  # a server's database may have been used before
         database.create_all()
         factories.make_roles()
         yield application
         database.session.remove()
         database.engine.dispose()
+
+
+@pytest.fixture
+def app(database_url: str, compiled_templates: FileSystemBytecodeCache) -> Iterator[Flask]:
+    with running(settings_for(database_url)) as application:
+        application.jinja_env.bytecode_cache = compiled_templates
+        yield application
 
 
 @pytest.fixture

@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from app import create_app
 from extensions import db
 from models import Connection, Notice
 from models.types import utcnow
-from tests import factories
-from tests.conftest import settings_for
+from tests.conftest import running, settings_for
 from tests.fakes.certs import CA, make_ca, make_server_cert
 from tests.fakes.oauth import make_oauth_store
 from tests.fakes.provider import FakeProvider
@@ -37,13 +35,8 @@ def provider(ca: CA) -> Iterator[FakeProvider]:
 
 @pytest.fixture
 def app(database_url: str, ca: CA) -> Iterator[Flask]:
-    application = create_app(settings_for(database_url, CA_FILE=ca.cert_file))
-    with application.app_context():
-        db.create_all()
-        factories.make_roles()
+    with running(settings_for(database_url, CA_FILE=ca.cert_file)) as application:
         yield application
-        db.session.remove()
-        db.engine.dispose()
 
 
 @contextmanager

@@ -78,22 +78,6 @@ class Transfer:
 
     # Everything in one write -----------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Ask, then send the whole transaction in one write, and leave its answers for `conclude`.
-
-        Raises:
-            Withdrawn: `before_commit` said no; nothing was sent, and the session is as before.
-            Uncertain: the connection ended amid the write.
-        """
-        session = self._session
-        wire = session.live_wire(Stage.SENDER)
-        self._ask_before_commit(aborts=False)
-        try:
-            wire.write(self.in_one_piece(), session.deadline(session.timeouts.data_s))
-        except smtp_faults.FAULTS as fault:
-            session.abort()
-            raise self._uncertain(fault) from fault
-
     def in_one_piece(self, *, after_another: bool = False) -> bytes:
         """Return the whole transaction as it goes out in one write; its answers are read by `conclude`.
 
@@ -174,7 +158,14 @@ class Transfer:
             raise self._unclear(reply)
 
     def _in_one_write(self) -> SendResult:
-        self.begin()
+        session = self._session
+        wire = session.live_wire(Stage.SENDER)
+        self._ask_before_commit(aborts=False)
+        try:
+            wire.write(self.in_one_piece(), session.deadline(session.timeouts.data_s))
+        except smtp_faults.FAULTS as fault:
+            session.abort()
+            raise self._uncertain(fault) from fault
         return self.conclude()
 
     # The envelope in one write, then the content ---------------------------------------------------------------------

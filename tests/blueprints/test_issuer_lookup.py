@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import pytest
 from flask import Flask
 
-from app import create_app
 from extensions import db
 from models import Store
 from models.connection import ClientAuth, Connection
 from tests import factories
 from tests.blueprints.settings_page import Page, read
-from tests.conftest import Browser, settings_for
+from tests.conftest import Browser, running, settings_for
 from tests.fakes.certs import CA, ServerCert, make_ca, make_server_cert
 from tests.fakes.oauth import connection_of
 from tests.fakes.provider import FakeProvider, reply
@@ -29,13 +28,8 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> CA:
 
 @pytest.fixture
 def app(database_url: str, ca: CA) -> Iterator[Flask]:
-    application = create_app(settings_for(database_url, CA_FILE=ca.cert_file))
-    with application.app_context():
-        db.create_all()
-        factories.make_roles()
+    with running(settings_for(database_url, CA_FILE=ca.cert_file)) as application:
         yield application
-        db.session.remove()
-        db.engine.dispose()
 
 
 @pytest.fixture

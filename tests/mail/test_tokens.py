@@ -19,7 +19,6 @@ import pytest
 from flask import Flask
 from sqlalchemy import update
 
-from app import create_app
 from extensions import db
 from mail import token_lease, tokens
 from mail.equipment import Equipment
@@ -31,8 +30,7 @@ from models.connection import Connection, GrantType, Health
 from models.types import new_uid
 from security.secret import Secret
 from security.vault import Unreadable
-from tests import factories
-from tests.conftest import settings_for
+from tests.conftest import running, settings_for
 from tests.fakes.certs import CA, ServerCert
 from tests.fakes.oauth import make_oauth_store, opened, seal
 from tests.fakes.provider import FakeProvider, Reply, Request, granted, reply
@@ -60,14 +58,8 @@ def settings(any_database_url: str, ca: CA) -> dict[str, Any]:
 
 @pytest.fixture
 def app(settings: dict[str, Any]) -> Iterator[Flask]:
-    application = create_app(settings)
-    with application.app_context():
-        db.drop_all()
-        db.create_all()
-        factories.make_roles()
+    with running(settings) as application:
         yield application
-        db.session.remove()
-        db.engine.dispose()
 
 
 @pytest.fixture

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app import create_app
 from extensions import db
 from mail.equipment import Equipment
-from tests import factories
-from tests.conftest import settings_for
+from tests.conftest import running, settings_for
 from tests.fakes.certs import CA, ServerCert
 from tests.fakes.oauth import make_oauth_store
 from tests.fakes.provider import FakeProvider
@@ -28,14 +26,8 @@ def settings(request: pytest.FixtureRequest, database_url: str, ca: CA) -> dict[
 
 @pytest.fixture
 def app(settings: dict[str, Any]) -> Iterator[Flask]:
-    application = create_app(settings)
-    with application.app_context():
-        db.drop_all()
-        db.create_all()
-        factories.make_roles()
+    with running(settings) as application:
         yield application
-        db.session.remove()
-        db.engine.dispose()
 
 
 @pytest.fixture
