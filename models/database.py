@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,8 @@ def prepare_engine(engine: Engine) -> None:
         ):
             connection.execute(f"PRAGMA {pragma}")
 
+    line = _Line()
+
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         # On the driver's cursor: every transaction begins here, and SQLAlchemy's own way costs more than a statement.
@@ -77,9 +80,43 @@ def prepare_engine(engine: Engine) -> None:
             if _reads_only.get():
                 cursor.execute(words)
             else:
+                line.enter(connection.info)
                 _take_pen(cursor)
         except sqlite3.Error as error:
+            line.leave(connection.info)
             connection._handle_dbapi_exception(error, words, (), cursor, None)
+
+    @event.listens_for(engine, "commit")
+    @event.listens_for(engine, "rollback")
+    def on_end(connection: Connection) -> None:
+        if not connection.invalidated:  # it has left the line already, and has no `info` any more
+            line.leave(connection.info)
+
+    # A connection that is lost, or thrown away, sees no end.
+    event.listen(engine, "checkin", lambda _, record: line.leave(record.info))
+    event.listen(engine, "invalidate", lambda _, record, __: line.leave(record.info))
+
+
+class _Line:
+    """The writers of this process, one behind the other: of a hundred threads, one asks SQLite for the pen.
+
+    Where all of them ask, the asking takes the time that the one who writes needs.
+    """
+
+    _HELD = "storepost_first_in_line"
+
+    def __init__(self) -> None:
+        self._first = threading.Lock()
+
+    def enter(self, info: dict[Any, Any]) -> None:
+        """Wait for our turn, as long as SQLite itself may be waited for; it is then SQLite that says it is busy."""
+        if self._HELD not in info and self._first.acquire(timeout=BUSY_TIMEOUT_MS / 1000):
+            info[self._HELD] = True
+
+    def leave(self, info: dict[Any, Any]) -> None:
+        """Let the next one ask; it finds the file free as soon as ours is written."""
+        if info.pop(self._HELD, False):
+            self._first.release()
 
 
 def _take_pen(cursor: Any) -> None:
