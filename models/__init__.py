@@ -14,6 +14,7 @@ from models.pace import Lane, LanePermit, LaneRecipients, LaneSlot
 from models.session import UserSession
 from models.sign_in_attempt import SignInAttempt
 from models.store import Store
+from models.template import Brand, TemplateSwitch, TemplateVersion
 from models.test_run import TestRun
 from models.user import Role, User
 from models.worker import StoreNudge, WorkerProcess
@@ -24,6 +25,7 @@ __all__ = [
     "Attempt",
     "AuditEntry",
     "AuthorizationRequest",
+    "Brand",
     "Connection",
     "CustomField",
     "EmailSettings",
@@ -43,6 +45,8 @@ __all__ = [
     "SignInAttempt",
     "Store",
     "StoreNudge",
+    "TemplateSwitch",
+    "TemplateVersion",
     "TestRun",
     "User",
     "UserSession",
