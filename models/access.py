@@ -25,6 +25,8 @@ class Permission(enum.StrEnum):
     VIEW_MESSAGES = "view_messages"
     MANAGE_MESSAGES = "manage_messages"
     MANAGE_API_KEYS = "manage_api_keys"
+    VIEW_TEMPLATES = "view_templates"
+    EDIT_TEMPLATES = "edit_templates"
 
 
 def may(user: User, permission: Permission, store: Store | None = None) -> bool:

@@ -50,7 +50,7 @@ class TemplateVersion(Model):
     sample: Mapped[str] = mapped_column(Text, default="")  # JSON as it was typed
     made_at: Mapped[datetime] = mapped_column(Instant, default=utcnow)
     made_by: Mapped[str] = mapped_column(String(320), default="")
-    # Where it came from: "saved", "restored 3", "reset", "copied"
+    # Where it came from: "saved", "restored 3", "reset", "removed" (a locale without a default), "copied"
     origin: Mapped[str] = mapped_column(String(40), default="saved")
 
 
