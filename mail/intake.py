@@ -207,7 +207,7 @@ class _Reader:
         value = self._value(name, str, "a text")
         if value is None:
             return None
-        if fault := _bad_body_character(value):
+        if fault := bad_body_character(value):
             self._fault(name, fault)
         return value
 
@@ -346,7 +346,8 @@ def _bad_header_name(name: str, seen: set[str]) -> str | None:
     return "This header is named twice" if lowered in seen else None
 
 
-def _bad_body_character(text: str) -> str | None:
+def bad_body_character(text: str) -> str | None:
+    """Return what to take out of a body, or None when all of it may stand in a mail."""
     # Most mail is ASCII, or says so by entities: taking out what is bad is then six times as fast as a search.
     if text.isascii() and len(text.encode("ascii").translate(None, _BAD_ASCII)) == len(text):
         return None

@@ -1,0 +1,277 @@
+"""An application's data against what a kind promises: a plain copy of what the texts need, or every fault at once.
+
+Nothing but JSON values comes through, of the types that the kind's variables have. What is optional and absent, or
+empty, is None: {% if %} then leaves its block out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from mail.intake import bad_body_character
+from mail.templates.kinds import Kind, ValueType, Variable
+from mail.templates.names import ITEM, Use
+from mail.templates.values import DATE_WORDS, MONEY_WORDS, NUMBER_MAX, as_date, as_decimal
+
+FAULTS_MAX = 100
+VALUES_MAX = 100_000
+CHARS_MAX = 1_000_000  # over all texts; a mail of a tenth of that is clipped
+DEPTH_MAX = 12
+_ANY = None
+
+WORDS: Mapping[ValueType | None, str] = {
+    ValueType.TEXT: "Send a text",
+    ValueType.NUMBER: "Send a number, like 3",
+    ValueType.MONEY: MONEY_WORDS,
+    ValueType.DATE: DATE_WORDS,
+    ValueType.URL: "Send a web address that begins with https:// or http://",
+    ValueType.FLAG: "Send true or false",
+    ValueType.LIST: "Send a list",
+    ValueType.OBJECT: "Send an object",
+    _ANY: "Send a text, a number, true or false",
+}
+
+
+@dataclass
+class Shape:
+    """What may stand at one place of the data.
+
+    Attributes:
+        type: None stands for any value without parts, of a name that the store made up.
+        parts: of an object.
+        item: of a list.
+    """
+
+    type: ValueType | None
+    is_optional: bool = False
+    parts: dict[str, Shape] = field(default_factory=dict)
+    item: Shape | None = None
+
+    def paths(self, prefix: str = "") -> Iterable[str]:
+        """Every name below, as it is written in a kind's variables."""
+        for name, part in self.parts.items():
+            path = f"{prefix}.{name}" if prefix else name
+            yield path
+            yield from part.paths(path)
+        if self.item is not None:
+            yield from self.item.paths(f"{prefix}[]")
+
+
+def shape_of(kind: Kind, sample: Mapping[str, Any] | None = None) -> Shape:
+    """Return what this kind's data is: its variables, and further names that a store's own sample has.
+
+    A further name is optional when it is null in the sample.
+    """
+    if not sample:
+        return _shape_of_kind(kind)
+    shape = _from_variables(kind.variables)
+    _add(shape, sample, 0)
+    return shape
+
+
+@lru_cache(64)
+def _shape_of_kind(kind: Kind) -> Shape:
+    return _from_variables(kind.variables)
+
+
+def _from_variables(variables: Iterable[Variable]) -> Shape:
+    root = Shape(ValueType.OBJECT)
+    for variable in variables:
+        at = root
+        for word in variable.path.split("."):
+            name, is_list = word.removesuffix(ITEM), word.endswith(ITEM)
+            if name:
+                at = at.parts.setdefault(name, Shape(ValueType.LIST if is_list else ValueType.OBJECT))
+            if is_list:
+                at.type = ValueType.LIST
+                at.item = at.item or Shape(ValueType.OBJECT)
+                at = at.item
+        at.type, at.is_optional = variable.type, variable.is_optional
+    return root
+
+
+def _add(shape: Shape, value: object, depth: int) -> None:
+    """Add the names that a sample has beyond those known."""
+    if depth > DEPTH_MAX:
+        return
+    if isinstance(value, Mapping) and shape.type is ValueType.OBJECT:
+        for name, part in value.items():
+            if name not in shape.parts:
+                shape.parts[name] = _guessed(part)
+            _add(shape.parts[name], part, depth + 1)
+    elif isinstance(value, list) and shape.type is ValueType.LIST:
+        for one in value[:100]:
+            shape.item = shape.item or _guessed(one)
+            _add(shape.item, one, depth + 1)
+
+
+def _guessed(value: object) -> Shape:
+    if isinstance(value, Mapping):
+        return Shape(ValueType.OBJECT)
+    return Shape(ValueType.LIST if isinstance(value, list) else _ANY, is_optional=value is None)
+
+
+# Names --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Need:
+    """Which names below one place the texts ask for; `is_whole` stands for all that are there."""
+
+    parts: dict[str, Need] = field(default_factory=dict)
+    is_whole: bool = False
+
+
+def unknown_name(use: Use, shape: Shape) -> str | None:
+    """Return the name as far as it does not exist in this shape: "order.numbr"; or None."""
+    at: Shape | None = shape
+    for index, word in enumerate(use.path):
+        if at is None or (found := _below(at, word)) is False:
+            return ".".join(use.path[: index + 1]).replace(f".{ITEM}", ITEM)
+        if found is True:
+            return None
+        at = found
+    return None
+
+
+def _below(shape: Shape, word: str) -> Shape | bool:
+    """What stands under a word; True where the path ends there, False where there is nothing."""
+    if word in shape.parts:
+        return shape.parts[word]
+    if shape.type is ValueType.LIST and word in (ITEM, "first", "last"):
+        return shape.item or True
+    if word == ITEM and shape.type is ValueType.OBJECT:
+        return True  # going through an object gives pairs of name and value
+    return word == "size"
+
+
+def need_of(uses: Iterable[Use]) -> Need:
+    """Return what all these names need, as one tree."""
+    root = Need()
+    for use in uses:
+        at = root
+        for word in use.path:
+            at = at.parts.setdefault(ITEM if word in ("first", "last") else word, Need())
+        at.is_whole = at.is_whole or use.is_whole
+    return root
+
+
+# Values -------------------------------------------------------------------------------------------------------------
+
+
+def take(data: object, shape: Shape, need: Need) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return a plain copy of what is needed, and the faults as pairs of path and sentence."""
+    taker = _Taker()
+    found = taker.value(data, shape, need, "", 0)
+    return found if isinstance(found, dict) else {}, taker.faults
+
+
+class _Taker:
+    def __init__(self) -> None:
+        self.faults: list[tuple[str, str]] = []
+        self._values = 0
+        self._chars = 0
+
+    def value(self, value: object, shape: Shape, need: Need, path: str, depth: int) -> Any:
+        """The value's copy. What is missing below is named there."""
+        self._values += 1
+        if self._values > VALUES_MAX or depth > DEPTH_MAX:
+            self._fault(path, f"Send {VALUES_MAX:,} values or fewer, in {DEPTH_MAX} levels")
+            return None
+        if value is None or (shape.is_optional and (value == "" or value == [] or value == {})):
+            return self._absent(shape, need, path, depth)
+        if shape.type is ValueType.OBJECT:
+            return self._object(value, shape, need, path, depth)
+        if shape.type is ValueType.LIST:
+            return self._list(value, shape, need, path, depth)
+        return self._single(value, shape, path)
+
+    def _absent(self, shape: Shape, need: Need, path: str, depth: int) -> Any:
+        if shape.is_optional:
+            return None
+        if shape.type is ValueType.OBJECT and shape.parts:
+            return self._object({}, shape, need, path, depth)
+        self._fault(path, WORDS[shape.type])
+        return None
+
+    def _object(self, value: object, shape: Shape, need: Need, path: str, depth: int) -> Any:
+        if not isinstance(value, dict):
+            return self._fault(path, WORDS[ValueType.OBJECT])
+        goes_all_through = need.is_whole or ITEM in need.parts
+        names = shape.parts if goes_all_through else need.parts.keys() & shape.parts.keys()
+        whole = Need(is_whole=True) if goes_all_through else Need()
+        return {
+            name: self.value(
+                value.get(name),
+                shape.parts[name],
+                whole if goes_all_through else need.parts[name],
+                f"{path}.{name}" if path else name,
+                depth + 1,
+            )
+            for name in names
+        }
+
+    def _list(self, value: object, shape: Shape, need: Need, path: str, depth: int) -> Any:
+        if not isinstance(value, list):
+            return self._fault(path, WORDS[ValueType.LIST])
+        item = shape.item or Shape(_ANY, is_optional=True)
+        inner = Need(is_whole=True) if need.is_whole else need.parts.get(ITEM, Need())
+        found = []
+        for index, one in enumerate(value):
+            if self._values > VALUES_MAX:
+                break
+            found.append(self.value(one, item, inner, f"{path}[{index}]", depth + 1))
+        return found
+
+    def _single(self, value: object, shape: Shape, path: str) -> Any:
+        if isinstance(value, str):
+            self._chars += len(value)
+            if self._chars > CHARS_MAX:
+                return self._fault(path, f"Send {CHARS_MAX:,} characters or fewer in all")
+            if fault := bad_body_character(value):
+                return self._fault(path, fault)
+        found = _typed(value, shape.type)
+        return self._fault(path, WORDS[shape.type]) if found is None else found
+
+    def _fault(self, path: str, sentence: str) -> None:
+        if len(self.faults) < FAULTS_MAX:
+            self.faults.append((path, sentence))
+
+
+def _typed(value: object, wanted: ValueType | None) -> Any:
+    """The value when it is of this type, plain; else None."""
+    match wanted:
+        case ValueType.MONEY:
+            return as_decimal(value) if isinstance(value, str) else _finite(value)
+        case ValueType.NUMBER:
+            return _finite(value)
+        case ValueType.FLAG:
+            return value if isinstance(value, bool) else None
+        case ValueType.DATE:
+            return value if as_date(value) is not None else None
+        case ValueType.URL:
+            return value if isinstance(value, str) and (value == "" or _is_web_address(value)) else None
+        case ValueType.TEXT:
+            # Order numbers are numbers to many a shop system.
+            return value if isinstance(value, str) else _finite(value)
+    return value if isinstance(value, str | bool) else _finite(value)
+
+
+def _finite(value: object) -> int | float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if as_decimal(value) is not None and abs(value) <= NUMBER_MAX else None
+
+
+def _is_web_address(text: str) -> bool:
+    if any(character <= " " or character in "\"<>\\^`{|}" for character in text):
+        return False
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
