@@ -13,9 +13,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mail.intake import bad_body_character
-from mail.templates.kinds import Kind, ValueType, Variable
+from mail.templates.kinds import Kind
 from mail.templates.names import ITEM, Use
 from mail.templates.values import DATE_WORDS, MONEY_WORDS, NUMBER_MAX, as_date, as_decimal
+from mail.templates.variables import ValueType, Variable
 
 FAULTS_MAX = 100
 VALUES_MAX = 100_000
@@ -268,7 +269,7 @@ def _finite(value: object) -> int | float | None:
 
 
 def _is_web_address(text: str) -> bool:
-    if any(character <= " " or character in "\"<>\\^`{|}" for character in text):
+    if any(character <= " " or character in '"<>\\^`{|}' for character in text):
         return False
     try:
         parts = urlsplit(text)

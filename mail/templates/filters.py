@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, date, datetime, time
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
@@ -41,7 +41,7 @@ class Filter:
         self._function = function
         parameters = list(inspect.signature(function).parameters.values())
         self._wants_context = parameters[0].name == "context"
-        values = [one for one in parameters[1 + self._wants_context :]]
+        values = parameters[1 + self._wants_context :]
         self._most = len(values)
         self._least = sum(one.default is inspect.Parameter.empty for one in values)
 
@@ -122,7 +122,7 @@ def _too_large() -> int:
 
 
 def _counted_result(value: int | Decimal) -> int | Decimal:
-    return value if abs(value) <= _NUMBER_MAX else _too_large()
+    return value if -_NUMBER_MAX <= value <= _NUMBER_MAX else _too_large()
 
 
 def _arithmetic(left: object, right: object, work: Callable[[Any, Any], Any]) -> int | Decimal:
@@ -155,7 +155,9 @@ def number(context: Any, value: object, digits: object = None) -> str:
     """A number as it is written in the locale; with so many digits behind the point, or those it has."""
     if value is None or value == "":
         return ""
-    return _decimal(Decimal(_number(value)), None if digits is None else min(abs(_whole(digits)), 10), context.run.locale)
+    return _decimal(
+        Decimal(_number(value)), None if digits is None else min(abs(_whole(digits)), 10), context.run.locale
+    )
 
 
 @_filter
@@ -250,7 +252,7 @@ def newline_to_br(context: Any, value: object) -> str:
         return _text(value)
     text = value if isinstance(value, Markup) else escape(as_text(value))
     _sized(len(text) + 6 * text.count("\n") + 6 * text.count("\r"))
-    return Markup(_BREAK.sub("<br>\n", str(text)))
+    return Markup(_BREAK.sub("<br>\n", str(text)))  # noqa: S704  it is escaped
 
 
 @_filter
@@ -508,7 +510,7 @@ def modulo(value: object, other: object) -> int | Decimal:
 @_filter
 def round_(value: object, digits: object = 0) -> int | Decimal:
     found, places = Decimal(_number(value)), min(abs(_whole(digits)), 10)
-    return round(found, places) if places else int(round(found))
+    return round(found, places) if places else round(found)
 
 
 @_filter
@@ -523,7 +525,7 @@ def floor(value: object) -> int:
 
 @_filter
 def abs_(value: object) -> int | Decimal:
-    return abs(_number(value))
+    return max(found := _number(value), -found)
 
 
 @_filter

@@ -105,12 +105,18 @@ class _Sink(StringIO):
 
 
 class _Context(RenderContext):
-    """Names of one text: what it assigned itself, then the data. Nothing else, and no clock."""
+    """Names of one text: what it assigned itself, then the data. Nothing else, and no clock.
 
-    def __init__(self, template: BoundTemplate, names: Mapping[str, object], run: Run) -> None:
+    A part takes lists of several kinds, whose items have more names or fewer: to it, what is not there is empty.
+    """
+
+    def __init__(
+        self, template: BoundTemplate, names: Mapping[str, object], run: Run, *, is_part: bool = False
+    ) -> None:
         super().__init__(template, globals=names)
         self.scope = ReadOnlyChainMap(self.locals, self.globals)
         self.run = run
+        self._is_part = is_part
         self._sizes: dict[str, int] = {}
 
     def get(self, path: list[object], *, token: Token | None, default: object = None) -> object:
@@ -120,6 +126,8 @@ class _Context(RenderContext):
             for segment in path[1:]:
                 value = item(value, segment)
         except KeyError:
+            if self._is_part:
+                return None
             raise Fault(f"There is no {_spell(path)} here", token=token, name=_spell(path)) from None
         return value
 
@@ -224,7 +232,8 @@ class _CaptureNode(capture_tag.CaptureNode):
         sink = context.get_buffer(buffer)
         self.block.render(context, sink)
         text = sink.getvalue()
-        context.assign(self.name, Markup(text) if context.autoescape else text)  # its values are escaped already
+        is_html = context.autoescape
+        context.assign(self.name, Markup(text) if is_html else text)  # noqa: S704  its values are escaped already
         return 0
 
 
@@ -248,7 +257,7 @@ class RenderNode(Node):
         given = dict.fromkeys(self.part.parameters)
         given.update((one.name, one.value.evaluate(context)) for one in self.args)
         names = ReadOnlyChainMap(given, context.run.shared)
-        inner = _Context(self.part.template, names, context.run)
+        inner = _Context(self.part.template, names, context.run, is_part=True)
         try:
             self.part.template.render_with_context(inner, buffer, partial=True, block_scope=True)
         except LiquidError as error:

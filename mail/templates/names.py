@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from liquid.ast import Node
-from liquid.builtin.expressions import FilteredExpression, LoopExpression, Path, RangeLiteral
+from liquid.builtin.expressions import FilteredExpression, LoopExpression, Path
+from liquid.builtin.expressions.primitive import RangeLiteral
 from liquid.builtin.tags.assign_tag import AssignNode
 from liquid.builtin.tags.capture_tag import CaptureNode
 from liquid.builtin.tags.case_tag import CaseNode
@@ -141,7 +142,7 @@ class _Walk:
         head, *rest = path.path
         if not isinstance(head, str):
             raise Fault("Begin with a name, as in order.number", token=path.token)
-        found = names[head] if head in names else (head,)
+        found = names.get(head, (head,))
         if found is None:
             return None, False
         for segment in rest:

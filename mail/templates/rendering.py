@@ -1,15 +1,25 @@
-"""One mail of a kind, whole: subject, HTML in the store's look with inlined styles, and text; or what is wrong, by line.
+"""One mail of a kind, whole: subject, HTML in the store's look styles inlined, and text; or what is wrong, by line.
 
 No database. Source: product.md 7, security.md 59.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mail.templates.kinds import Kind, Source
+from markupsafe import Markup
+
+from mail.templates import finishing, liquid
+from mail.templates.data import FAULTS_MAX, Need, Shape, need_of, shape_of, take, unknown_name
+from mail.templates.kinds import Kind, Source, ValueType
+from mail.templates.lexing import Fault, line_of
+from mail.templates.liquid import Compiled, Run
+from mail.templates.wording import did_you_mean
+from models.outbox import SUBJECT_MAX
 
 
 @dataclass(frozen=True)
@@ -83,19 +93,239 @@ class DataMissing(Exception):
         self.faults = faults
 
 
+# Making a mail ------------------------------------------------------------------------------------------------------
+
+_PARTS = ("subject", "preheader", "html", "text")
+_RIGHT_TO_LEFT = frozenset({"ar", "arc", "ckb", "dv", "fa", "he", "ks", "ps", "sd", "ug", "ur", "yi"})
+_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+PREHEADER_SHOWN_MAX = 250
+
+
 def check(kind: Kind, source: Source, sample: Mapping[str, Any], look: Look, locale: str) -> list[Problem]:
     """Return what is wrong with these texts, errors before warnings; they are rendered with the sample."""
-    raise NotImplementedError
+    problems = [*_problems_of_texts(kind, source, sample), *_problems_of_sample(kind, source, sample)]
+    if problems:
+        return problems
+    try:
+        rendered = render(kind, source, sample, look, locale, sample=sample)
+    except DoesNotRender as error:
+        return error.problems
+    return _warnings(source, rendered)
 
 
-def render(kind: Kind, source: Source, data: Mapping[str, Any], look: Look, locale: str) -> Rendered:
+def render(
+    kind: Kind,
+    source: Source,
+    data: Mapping[str, Any],
+    look: Look,
+    locale: str,
+    *,
+    sample: Mapping[str, Any] | None = None,
+) -> Rendered:
     """Return the mail.
 
     `data` is plain JSON values. Names beyond the kind's and the template's own are left out; optional names that are
-    absent are empty.
+    absent are empty. `sample` is the store's own for this template: names that it has beyond the kind's may be used.
 
     Raises:
         DataMissing: names that the texts need are absent or of another form, all of them.
         DoesNotRender: the texts themselves are wrong, or a limit was reached.
     """
-    raise NotImplementedError
+    texts = _compiled(source)
+    shape = shape_of(kind, sample)
+    names, faults = take(data, shape, _need(tuple(texts.values())))
+    if faults:
+        raise DataMissing(faults)
+    return _Mail(source, texts, names, look, locale).rendered()
+
+
+def _compiled(source: Source) -> dict[str, Compiled]:
+    """The texts, read; all that cannot be read are told at once."""
+    found: dict[str, Compiled] = {}
+    problems = []
+    for part in _PARTS:
+        try:
+            found[part] = liquid.compiled(getattr(source, part), is_html=part == "html")
+        except Fault as fault:
+            problems.append(_problem(part, getattr(source, part), fault))
+    if problems:
+        raise DoesNotRender(problems)
+    return found
+
+
+def _problem(part: str, source: str, fault: Fault) -> Problem:
+    return Problem(part, fault.line_in(source), fault.sentence, fault.name)
+
+
+def _need(texts: tuple[Compiled, ...]) -> Need:
+    return need_of(use for text in texts for use in text.uses if use.path[0] not in liquid.SHARED)
+
+
+class _Mail:
+    """One mail on its way: its texts in their order, all within the same bounds."""
+
+    def __init__(
+        self, source: Source, texts: Mapping[str, Compiled], names: Mapping[str, Any], look: Look, locale: str
+    ) -> None:
+        self._source = source
+        self._texts = texts
+        self._names = names
+        self._look = look
+        shared = _shared(look, locale)
+        self._run = Run(
+            shared=shared, locale=_region(locale, look.locale), time_zone=look.time_zone, currency=look.currency
+        )
+        self._shared = shared
+
+    def rendered(self) -> Rendered:
+        subject = _one_line(self._part("subject"), SUBJECT_MAX)
+        preheader = _one_line(self._part("preheader"), PREHEADER_SHOWN_MAX)
+        content = self._part("html")
+        text = self._part("text")
+        html = self._page(subject, preheader, content)
+        if not text.strip():
+            text = finishing.text_of(content)
+            if not finishing.is_whole_page(content):
+                text = finishing.with_footer(text, self._footer())
+        return Rendered(subject, preheader, html, text)
+
+    def _part(self, part: str) -> str:
+        try:
+            return liquid.render(self._texts[part], self._names, self._run)
+        except Fault as fault:
+            raise DoesNotRender([_problem(part, getattr(self._source, part), fault)]) from fault
+
+    def _page(self, subject: str, preheader: str, content: str) -> str:
+        if not content.strip():
+            return ""
+        if words := finishing.fault_of_shape(content):
+            raise DoesNotRender([Problem("html", None, words)])
+        if not finishing.is_whole_page(content):
+            around = {"subject": subject, "preheader": preheader, "content": Markup(content)}  # noqa: S704  its values are escaped
+            try:
+                content = liquid.render(liquid.layout(), around, self._run)
+            except Fault as fault:
+                raise DoesNotRender([Problem("html", None, fault.sentence)]) from fault
+        return finishing.inlined(content)
+
+    def _footer(self) -> list[str]:
+        return [self._look.name, *self._look.address, *self._look.legal]
+
+
+def _shared(look: Look, locale: str) -> dict[str, object]:
+    """The names that every text, every part and the layout see."""
+    language = locale.partition("-")[0].lower()
+    return {
+        "store": {"name": look.name, "url": look.website_url, "email": look.support_email},
+        "look": {
+            "accent": look.accent,
+            "accent_ink": ink_on(look.accent),
+            "header_color": look.header_color,
+            "header_ink": ink_on(look.header_color),
+            "logo_url": look.logo_url,
+            "logo_width": look.logo_width,
+            "address": list(look.address),
+            "legal": list(look.legal),
+        },
+        "locale": locale,
+        "direction": "rtl" if language in _RIGHT_TO_LEFT else "ltr",
+    }
+
+
+def ink_on(color: str) -> str:
+    """Black or white, whichever reads better on this "#rrggbb". Source: WCAG 2.2, relative luminance and contrast."""
+    shares = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in shares]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#ffffff" if 1.05 / (luminance + 0.05) >= (luminance + 0.05) / 0.06 else "#111111"
+
+
+def _region(locale: str, look_locale: str) -> str:
+    """The locale of amounts and dates: the language is that of the texts, the region may be the store's."""
+    if "-" not in locale and look_locale.partition("-")[0].lower() == locale.lower():
+        return look_locale
+    return locale
+
+
+def _one_line(text: str, limit: int) -> str:
+    text = _LINE.sub(" ", unicodedata.normalize("NFC", _DIRECTIONS.sub("", text))).strip()
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+# What is wrong ------------------------------------------------------------------------------------------------------
+
+
+def _problems_of_texts(kind: Kind, source: Source, sample: Mapping[str, Any]) -> list[Problem]:
+    """What cannot be read, and names that neither the kind nor the sample has."""
+    shape = shape_of(kind, sample)
+    shape = replace(shape, parts={**shape.parts, **_SHARED_SHAPE.parts})
+    problems = []
+    for part in _PARTS:
+        written = getattr(source, part)
+        try:
+            text = liquid.compiled(written, is_html=part == "html")
+        except Fault as fault:
+            problems.append(_problem(part, written, fault))
+            continue
+        problems += _unknown_names(part, text, shape)
+    return problems
+
+
+def _unknown_names(part: str, text: Compiled, shape: Shape) -> list[Problem]:
+    known = list(shape.paths())
+    problems: dict[tuple[int | None, str], Problem] = {}
+    for use in text.uses:
+        name = unknown_name(use, shape)
+        if name is None or len(problems) >= FAULTS_MAX:
+            continue
+        line = line_of(text.source, use.token.start_index)
+        hint = did_you_mean(name, known)
+        problems.setdefault((line, name), Problem(part, line, f"There is no {name[:100]} here.{hint}", name))
+    return list(problems.values())
+
+
+def _problems_of_sample(kind: Kind, source: Source, sample: Mapping[str, Any]) -> list[Problem]:
+    try:
+        texts = _compiled(source)
+    except DoesNotRender:
+        return []  # told already
+    _, faults = take(sample, shape_of(kind, sample), _need(tuple(texts.values())))
+    return [Problem("sample", None, f"{path}: {sentence}", path) for path, sentence in faults]
+
+
+def _warnings(source: Source, rendered: Rendered) -> list[Problem]:
+    found = [
+        Problem("html", line_of(source.html, at), words, is_warning=True)
+        for at, words in finishing.warnings_of(source.html)[:FAULTS_MAX]
+    ]
+    if not rendered.subject:
+        found.append(Problem("subject", None, "Write a subject: mail without one looks like spam", is_warning=True))
+    if not rendered.html.strip() and not rendered.text.strip():
+        found.append(Problem("html", None, "Write something: this mail is empty", is_warning=True))
+    size = len(rendered.html.encode("utf-8"))
+    if size > finishing.CLIPPED_AT_BYTES:
+        words = f"The mail has {size // 1024} KB with this sample. Gmail cuts off what is beyond 100 KB"
+        found.append(Problem("html", None, words, is_warning=True))
+    return found
+
+
+_SHARED_SHAPE = Shape(
+    ValueType.OBJECT,
+    parts={
+        "store": Shape(ValueType.OBJECT, parts={name: Shape(ValueType.TEXT) for name in ("name", "url", "email")}),
+        "look": Shape(
+            ValueType.OBJECT,
+            parts={
+                **{
+                    name: Shape(ValueType.TEXT)
+                    for name in ("accent", "accent_ink", "header_color", "header_ink", "logo_url", "logo_width")
+                },
+                "address": Shape(ValueType.LIST, item=Shape(ValueType.TEXT)),
+                "legal": Shape(ValueType.LIST, item=Shape(ValueType.TEXT)),
+            },
+        ),
+        "locale": Shape(ValueType.TEXT),
+        "direction": Shape(ValueType.TEXT),
+    },
+)
