@@ -13,11 +13,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from mail.templates import finishing, liquid
+from mail.templates import filters, finishing, liquid
 from mail.templates.data import FAULTS_MAX, Need, Shape, need_of, shape_of, take, unknown_name
 from mail.templates.kinds import Kind, Source, ValueType
 from mail.templates.lexing import Fault, line_of
-from mail.templates.liquid import Compiled, Run
+from mail.templates.liquid import Compiled
+from mail.templates.running import Run
 from mail.templates.wording import did_you_mean
 from models.outbox import SUBJECT_MAX
 
@@ -172,11 +173,10 @@ class _Mail:
         self._texts = texts
         self._names = names
         self._look = look
-        shared = _shared(look, locale)
-        self._run = Run(
-            shared=shared, locale=_region(locale, look.locale), time_zone=look.time_zone, currency=look.currency
-        )
-        self._shared = shared
+        region = _region(locale, look.locale)
+        filters.get_ready(region)
+        self._layout = liquid.layout()
+        self._run = Run(_shared(look, locale), region, look.time_zone, look.currency)  # its clock runs from here
 
     def rendered(self) -> Rendered:
         subject = _one_line(self._part("subject"), SUBJECT_MAX)
@@ -204,7 +204,7 @@ class _Mail:
         if not finishing.is_whole_page(content):
             around = {"subject": subject, "preheader": preheader, "content": Markup(content)}  # noqa: S704  its values are escaped
             try:
-                content = liquid.render(liquid.layout(), around, self._run)
+                content = liquid.render(self._layout, around, self._run)
             except Fault as fault:
                 raise DoesNotRender([Problem("html", None, fault.sentence)]) from fault
         return finishing.inlined(content)

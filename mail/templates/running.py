@@ -1,0 +1,122 @@
+"""What rendering one mail may use up: iterations, output, kept values and processor time; and which names it sees.
+
+Names are asked of dictionaries and lists alone, never of Python objects. Source: security.md 59.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any, TextIO
+
+from liquid import BoundTemplate, RenderContext
+from liquid.token import Token
+from liquid.utils import ReadOnlyChainMap
+
+from mail.templates.lexing import Fault, shorten
+from mail.templates.values import item
+
+# Of this thread's processor, over all texts of one mail: a usual mail takes 2 ms.
+RENDER_CPU_S = 0.08
+ITERATIONS_MAX = 20_000
+OUTPUT_MAX = 400_000  # characters over all texts of one mail; Gmail clips at 100 KB
+LOCALS_MAX = 1_000_000
+
+
+@dataclass
+class Run:
+    """What rendering the texts of one mail has used so far, and what its filters go by.
+
+    Attributes:
+        shared: names that every text and every part sees.
+        locale: of amounts and dates, like "de-AT"; time_zone: IANA; currency: ISO 4217.
+    """
+
+    shared: Mapping[str, object] = field(default_factory=dict)
+    locale: str = "en"
+    time_zone: str = "UTC"
+    currency: str = "EUR"
+    iterations: int = 0
+    written: int = 0
+    ends_at: float = field(default_factory=lambda: time.thread_time() + RENDER_CPU_S)
+    _asked: int = 0
+
+    def look_at_clock(self) -> None:
+        """Raise `Fault` when the time is over."""
+        if time.thread_time() > self.ends_at:
+            raise Fault("Rendering this takes too long. Use fewer or shorter loops", is_limit=True)
+
+    def tick(self) -> None:
+        """The same, at a price that every name can pay."""
+        self._asked += 1
+        if not self._asked & 15:
+            self.look_at_clock()
+
+    def iterate(self) -> None:
+        """Count one turn of a loop."""
+        self.iterations += 1
+        if self.iterations > ITERATIONS_MAX:
+            raise Fault(f"Loops may turn {ITERATIONS_MAX:,} times in all. Use limit: in the loop", is_limit=True)
+        self.look_at_clock()
+
+
+class Sink(StringIO):
+    """Where a text is written: a list with a count."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
+        self._pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self._run.written += len(text)
+        if self._run.written > OUTPUT_MAX:
+            raise Fault(f"The mail grows beyond {OUTPUT_MAX:,} characters. Use fewer or shorter loops", is_limit=True)
+        self._pieces.append(text)
+        return len(text)
+
+    def getvalue(self) -> str:
+        return "".join(self._pieces)
+
+
+class Context(RenderContext):
+    """Names of one text: what it assigned itself, then the data. Nothing else, and no clock.
+
+    A part takes lists of several kinds, whose items have more names or fewer: to it, what is not there is empty.
+    """
+
+    def __init__(
+        self, template: BoundTemplate, names: Mapping[str, object], run: Run, *, is_part: bool = False
+    ) -> None:
+        super().__init__(template, globals=names)
+        self.scope = ReadOnlyChainMap(self.locals, self.globals)
+        self.run = run
+        self._is_part = is_part
+        self._sizes: dict[str, int] = {}
+
+    def get(self, path: list[object], *, token: Token | None, default: object = None) -> object:
+        self.run.tick()
+        try:
+            value = self.scope[str(path[0])]
+            for segment in path[1:]:
+                value = item(value, segment)
+        except KeyError:
+            if self._is_part:
+                return None
+            raise Fault(f"There is no {_spell(path)} here", token=token, name=_spell(path)) from None
+        return value
+
+    def assign(self, key: str, val: Any) -> None:
+        self._sizes[key] = len(val) if isinstance(val, str | list) else 8
+        if sum(self._sizes.values()) > LOCALS_MAX:
+            raise Fault("Keep less in assign and capture", is_limit=True)
+        self.locals[key] = val
+
+    def get_buffer(self, buf: TextIO | None = None) -> StringIO:
+        return Sink(self.run)
+
+
+def _spell(path: Sequence[object]) -> str:
+    return shorten(".".join(str(one) for one in path), 100)
