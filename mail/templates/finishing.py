@@ -31,6 +31,7 @@ _FOREIGN = re.compile(r"<(svg|math|plaintext)\b", re.I)
 _WHOLE_PAGE = re.compile(r"\s*<(?:!doctype|html)\b", re.I)
 _CELL = "\ue000"  # stands for the end of a table's cell until blanks have been put together
 _CELL_END = re.compile(rf"[ \t]*(?:{_CELL}[ \t]*)+")
+_SAID_TWICE = re.compile(r"(?<!\S)(\S{1,2000}) <\1>")  # the words of a link are often the address itself
 _BLANK_LINES = re.compile(r"\n{3,}")
 _IMAGE = re.compile(r"<img\b[^>]*>", re.I)
 _ALT = re.compile(r"\salt\s*=", re.I)
@@ -109,7 +110,8 @@ def text_of(html: str) -> str:
         tree = document_fromstring(html.encode("utf-8"), parser=parser)
     except etree.ParserError:
         return ""  # nothing but comments
-    text = _CELL_END.sub("  ", Inscriptis(tree, _text_config()).get_text().replace("\n" + _CELL, "\n"))
+    text = _CELL_END.sub(" ", Inscriptis(tree, _text_config()).get_text().replace("\n" + _CELL, "\n"))
+    text = _SAID_TWICE.sub(r"\1", text)
     lines = (line.strip() for line in text.splitlines())
     return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip("\n")
 
@@ -157,8 +159,8 @@ def _open_link(state: Any, attributes: Any) -> None:
 
 def _close_link(state: Any) -> None:
     target, state.link_target = state.link_target, ""
-    if target.startswith(("https://", "http://")):
-        state.tags[-1].write(f" <{target}>")
+    if target.startswith(("https://", "http://", "mailto:")):
+        state.tags[-1].write(f" <{target.removeprefix('mailto:')}>")
 
 
 def _close_cell(state: Any) -> None:
