@@ -27,6 +27,7 @@ def register(app: Flask) -> None:
     from blueprints.api import views as api
     from blueprints.api_keys import views as api_keys
     from blueprints.auth import views as auth
+    from blueprints.brand import views as brand
     from blueprints.connection_tests import views as connection_tests
     from blueprints.consent import views as consent
     from blueprints.domain_check import views as domain_check
@@ -34,6 +35,7 @@ def register(app: Flask) -> None:
     from blueprints.messages import views as messages
     from blueprints.sending_rate import views as sending_rate
     from blueprints.stores import views as stores
+    from blueprints.templates import views as templates
 
     app.register_blueprint(health.bp)
     app.register_blueprint(auth.bp)
@@ -46,4 +48,6 @@ def register(app: Flask) -> None:
     app.register_blueprint(connection_tests.bp)
     app.register_blueprint(domain_check.bp)
     app.register_blueprint(sending_rate.bp)
+    app.register_blueprint(templates.bp)
+    app.register_blueprint(brand.bp)
     navigation.register(app)

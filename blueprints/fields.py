@@ -16,6 +16,7 @@ from flask_wtf import FlaskForm
 from wtforms import BooleanField, Form, PasswordField, StringField
 from wtforms.meta import DefaultMeta
 from wtforms.validators import StopValidation
+from wtforms.widgets import TextArea
 
 from mail.drafts import REMOVE_SECRET, SecretEdit
 from mail.text_rules import (
@@ -43,7 +44,7 @@ class CleanMeta(DefaultMeta):
 
     def bind_field(self, form: Any, unbound_field: Any, options: Any) -> Any:
         field = super().bind_field(form, unbound_field, options)
-        if isinstance(field, StringField) and not isinstance(field, PasswordField):
+        if isinstance(field, StringField) and not isinstance(field, PasswordField | LinesField):
             field.filters = (_clean, *field.filters)
             field.validators = (_refuse_hidden, *field.validators)
         return field
@@ -189,6 +190,19 @@ class ParsedField(StringField):
         try:
             at_most(text, self.limit)
             self.parsed = self.parse(text)
+        except ValueError as error:
+            raise StopValidation(str(error)) from None
+
+
+class LinesField(ParsedField):
+    """A text of several lines; `parse` judges each of its characters."""
+
+    widget = TextArea()
+
+    def pre_validate(self, form: Any) -> None:
+        try:
+            at_most(self.data or "", self.limit)
+            self.parsed = self.parse(self.data or "")
         except ValueError as error:
             raise StopValidation(str(error)) from None
 

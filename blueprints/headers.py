@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from flask import Flask, Response, abort, current_app, request, url_for
+from flask import Flask, Response, abort, current_app, g, make_response, request, url_for
 
 from blueprints.fields import note_unreadable_bytes
 from blueprints.web import nonce
@@ -17,6 +17,8 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SETTINGS_BYTES_MAX = 6 * 1024 * 1024
 FORM_BYTES_MAX = 256 * 1024
 _SETTINGS_PAGES = {"email_settings", "connection_tests"}
+# HTML, text and sample of a template, full of such characters.
+TEMPLATE_BYTES_MAX = 3 * 1024 * 1024
 # Parsing costs time for each field, and anybody may make us parse: more than ten times the largest page is no page.
 FIELDS_MAX = 2500
 
@@ -28,6 +30,11 @@ _ALWAYS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _VARY = ("HX-Request", "HX-Request-Type")
+# Inline styles are what a mail is made of; images are fetched as they will be for customers.
+MAIL_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; frame-ancestors 'self'; "
+    "base-uri 'none'; form-action 'none'"
+)
 
 
 def register(app: Flask) -> None:
@@ -49,8 +56,14 @@ def _look_at_body(endpoint: str | None, values: dict[str, object] | None) -> Non
     # Before anything reads the form, the CSRF check included. The API reads its own bodies, after it has seen a key.
     if endpoint is None or request.blueprint == "api" or request.method in SAFE_METHODS:
         return
-    request.max_content_length = SETTINGS_BYTES_MAX if request.blueprint in _SETTINGS_PAGES else FORM_BYTES_MAX
+    request.max_content_length = _bytes_max(request.blueprint)
     note_unreadable_bytes(FIELDS_MAX)
+
+
+def _bytes_max(room: str | None) -> int:
+    if room in _SETTINGS_PAGES:
+        return SETTINGS_BYTES_MAX
+    return TEMPLATE_BYTES_MAX if room == "templates" else FORM_BYTES_MAX
 
 
 def _refuse_nul() -> None:
@@ -98,11 +111,28 @@ def _finish(response: Response) -> Response:
     return response
 
 
+def show_mail_frames() -> None:
+    """Let the page that this request answers hold frames of ours, for mails: their answers are made by `as_mail`."""
+    g.shows_mail_frames = True
+
+
+def as_mail(html: str) -> Response:
+    """The answer that a frame shows: a mail as it goes out, styles and remote images included.
+
+    The policy makes it a document of nobody: no script, no form, no link out of the frame, no cookie of ours.
+    """
+    response = make_response(html)
+    response.headers["Content-Security-Policy"] = MAIL_POLICY
+    response.headers["X-Robots-Tag"] = "noindex"
+    return response
+
+
 def content_security_policy() -> str:
     """No inline script or style, nothing from elsewhere; scripts by nonce, Trusted Types for the DOM."""
+    frames = "frame-src 'self'; " if g.get("shows_mail_frames") else ""
     return (
         f"default-src 'none'; script-src 'nonce-{nonce()}'; style-src 'self'; img-src 'self'; font-src 'self'; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'; "
+        f"connect-src 'self'; {frames}form-action 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'; "
         "require-trusted-types-for 'script'; trusted-types htmx"
     )
 

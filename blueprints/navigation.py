@@ -12,7 +12,10 @@ from blueprints.web import nonce
 from mail import workers
 
 THEMES = ("light", "dark")
-STORE_ROOMS = ("stores", "email_settings", "connection_tests", "consent", "domain_check", "messages", "api_keys")
+STORE_ROOMS = (
+    "stores", "email_settings", "connection_tests", "consent", "domain_check", "messages", "api_keys", "templates",
+    "brand",
+)  # fmt: skip
 
 
 def register(app: Flask) -> None:

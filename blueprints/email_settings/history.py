@@ -43,6 +43,12 @@ _ACTIONS = {
     "message_resent": ("Message sent again", "repeat"),
     "message_hurried": ("Message sent at once", "send"),
     "message_marked_sent": ("Message marked as sent", "check"),
+    "template_saved": ("Template edited", "pencil"),
+    "template_restored": ("Earlier template restored", "history"),
+    "template_reset": ("Template reset", "undo-2"),
+    "template_switched": ("Kind of mail turned on or off", "power"),
+    "template_sample_sent": ("Sample mail sent", "send"),
+    "brand_saved": ("Brand edited", "pencil"),
     "uncertain_choice_changed": ("Choice for unanswered messages changed", "circle-help"),
 }
 _SHOWN = 3

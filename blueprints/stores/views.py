@@ -13,6 +13,7 @@ from blueprints.web import actor, equipment, for_store, requires, respond, see_o
 from extensions import db
 from mail import audit
 from mail import settings as email_settings
+from mail.templates import stored
 from models import Message, Store
 from models.access import Permission
 from models.connection import delete_unused
@@ -92,8 +93,9 @@ def copy(store: Store) -> Response:
             f"A saved secret of {store.name} does not open, so it cannot be copied. Enter its credentials again first."
         )
         return _ask_to_copy(store, form)
+    stored.copy_to(store, target, actor=actor())
     db.session.commit()
-    flash(f"{target.name} is a copy of {store.name}, with all its email settings.", "success")
+    flash(f"{target.name} is a copy of {store.name}, with all its email settings and templates.", "success")
     return see_other(url_for("email_settings.edit_advanced", store_id=target.id))
 
 

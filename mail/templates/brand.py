@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, cast
 
-from babel.numbers import list_currencies
+from babel.core import get_global
+from babel.numbers import get_currency_name, list_currencies
 from sqlalchemy import CursorResult, update
 from sqlalchemy.exc import IntegrityError
 
@@ -192,7 +193,16 @@ def _zones() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def time_zones() -> tuple[str, ...]:
-    """Return the zones to choose from: continents and cities, not the old names beside them."""
+def time_zone_choices() -> tuple[tuple[str, str], ...]:
+    """Return the zones to choose from as pairs of name and words: continents and cities, not the old names beside."""
     skipped = ("Etc/", "SystemV/", "US/", "Canada/", "Brazil/", "Chile/", "Mexico/", "posix/", "right/")
-    return tuple(sorted(name for name in _zones().values() if not name.startswith(skipped)))
+    names = sorted(name for name in _zones().values() if not name.startswith(skipped))
+    return tuple((name, name.replace("_", " ")) for name in names)
+
+
+@lru_cache(maxsize=1)
+def currency_choices() -> tuple[tuple[str, str], ...]:
+    """Return the currencies that are tender somewhere today as pairs of code and English name, by code."""
+    territories = get_global("territory_currencies")
+    codes = {code for found in territories.values() for code, _, until, is_tender in found if is_tender and not until}
+    return tuple((code, get_currency_name(code, locale="en")) for code in sorted(codes))

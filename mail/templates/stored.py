@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final
 
 from sqlalchemy import ColumnElement, Row, Select, delete, func, select, tuple_
 from sqlalchemy.exc import IntegrityError
@@ -22,19 +22,22 @@ from mail.drafts import StaleSave
 from mail.templates import brand, kinds
 from mail.templates.brand import look_of
 from mail.templates.drafts import Draft, examine, tidied
-from mail.templates.kinds import Kind, Source
+from mail.templates.kinds import DEFAULT_LOCALES, Kind, Source
 from mail.templates.locales import standing_in
 from mail.templates.rendering import Problem
 from models import Store, TemplateSwitch, TemplateVersion
 from models.template import LOCALES_MAX
 
 __all__ = [
+    "DEFAULT_LOCALES",
     "VERSIONS_MAX",
     "InForce",
     "NotAccepted",
     "Overview",
     "StaleSave",
+    "TemplateVersion",
     "copy_to",
+    "draft_of",
     "in_force",
     "is_off",
     "latest_number",
@@ -47,6 +50,7 @@ __all__ = [
     "switch",
     "version",
     "versions",
+    "without_own",
 ]
 
 # Of one kind in one locale; what was written before is forgotten.
@@ -85,15 +89,6 @@ class NotAccepted(Exception):
         self.problems = problems
 
 
-class Texts(Protocol):
-    """What a version and a draft have in common."""
-
-    subject: str
-    preheader: str
-    html: str
-    text: str
-
-
 # --- What goes out
 
 
@@ -108,9 +103,17 @@ def in_force(store_id: int, kind: Kind, locale: str, fallback: str) -> InForce:
         row = latest.get(tag)
         if row is not None and not row.is_default:
             return _as_in_force(kind, row)
-        if tag in kinds.DEFAULT_LOCALES:
+        if tag in DEFAULT_LOCALES:
             return default_in(kind, tag)
     return default_in(kind, "en")
+
+
+def without_own(store_id: int, kind: Kind, locale: str, fallback: str) -> InForce:
+    """Return the texts that would go out if this store had none of its own in this locale."""
+    if locale in DEFAULT_LOCALES:
+        return default_in(kind, locale)
+    rest = [tag for tag in standing_in(locale, fallback) if tag != locale]
+    return in_force(store_id, kind, rest[0], fallback)
 
 
 def default_in(kind: Kind, locale: str) -> InForce:
@@ -146,12 +149,12 @@ def _latest(store_id: int, kind: Kind, locales: tuple[str, ...]) -> Select[tuple
 
 
 def _as_in_force(kind: Kind, row: TemplateVersion) -> InForce:
-    return InForce(kind, row.locale, source_of(row), row.sample, number=row.number, is_default=False)
+    return InForce(kind, row.locale, draft_of(row).source, row.sample, number=row.number, is_default=False)
 
 
-def source_of(texts: Texts) -> Source:
-    """Return the texts of a version or a draft as the engine takes them."""
-    return Source(subject=texts.subject, preheader=texts.preheader, html=texts.html, text=texts.text)
+def draft_of(row: TemplateVersion) -> Draft:
+    """Return the texts of a version as an editor holds them."""
+    return Draft(row.subject, row.preheader, row.html, row.text, row.sample)
 
 
 # --- Switches
@@ -287,7 +290,7 @@ def reset(store: Store, kind: Kind, locale: str, *, expected_number: int, actor:
     present = in_force(store.id, kind, locale, locale)
     if present.locale != locale or present.is_default:
         return False
-    origin = "reset" if locale in kinds.DEFAULT_LOCALES else "removed"
+    origin = "reset" if locale in DEFAULT_LOCALES else "removed"
     _append(store, kind, locale, None, expected_number=expected_number, actor=actor, origin=origin)
     audit.record(actor, "template_reset", store, fields=[origin], detail=_what(kind, locale))
     return True
@@ -305,7 +308,7 @@ def restore(store: Store, kind: Kind, locale: str, number: int, *, expected_numb
         return False
     if old.is_default:
         return reset(store, kind, locale, expected_number=expected_number, actor=actor)
-    draft = Draft(old.subject, old.preheader, old.html, old.text, old.sample)
+    draft = draft_of(old)
     origin = f"restored {number}"
     changed = _put(store, kind, locale, draft, expected_number=expected_number, actor=actor, origin=origin)
     if changed:

@@ -1,0 +1,1 @@
+"""How a store's mails look and what stands below them."""

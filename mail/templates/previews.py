@@ -1,0 +1,68 @@
+"""What a mail would be, from texts that nobody has saved: rendered with their sample, or why that does not work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from mail.templates.drafts import Draft, Examined, examine
+from mail.templates.kinds import Kind, ValueType, Variable
+from mail.templates.rendering import DataMissing, DoesNotRender, Look, Problem, Rendered, render
+
+# Gmail shows the first 102 KB of a mail and a link to the rest.
+GMAIL_CLIPS_BYTES: Final = 102 * 1024
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Attributes:
+    mail: None when there are errors among the problems.
+    """
+
+    examined: Examined
+    mail: Rendered | None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the HTML, as Gmail counts it."""
+        return len(self.mail.html.encode()) if self.mail else 0
+
+    @property
+    def is_clipped(self) -> bool:
+        return self.size_bytes >= GMAIL_CLIPS_BYTES
+
+
+def preview(kind: Kind, draft: Draft, look: Look, locale: str) -> Preview:
+    """Return the mail of these texts and their sample, with everything that is wrong with them."""
+    examined = examine(kind, draft, look, locale)
+    if examined.errors or examined.data is None:
+        return Preview(examined, None)
+    try:
+        return Preview(examined, render(kind, examined.draft.source, examined.data, look, locale))
+    except DoesNotRender as trouble:
+        problems = tuple(trouble.problems)
+    except DataMissing as missing:
+        problems = tuple(Problem("sample", None, f"{path}: {words}") for path, words in missing.faults)
+    return Preview(Examined(examined.draft, problems + examined.problems, examined.data), None)
+
+
+def snippet(variable: Variable, among: tuple[Variable, ...]) -> str:
+    """Return the Liquid by which a text shows this value; empty for an object, whose own names stand below it."""
+    path = variable.path
+    if "[]" in path:
+        path = "item" + path[path.rindex("[]") + 2 :]
+    match variable.type:
+        case ValueType.OBJECT:
+            return ""
+        case ValueType.LIST:
+            return f"{{% for item in {path.removesuffix('[]')} %}}{{{{ item }}}}{{% endfor %}}"
+        case ValueType.FLAG:
+            return f"{{% if {path} %}}{{% endif %}}"
+        case ValueType.MONEY:
+            currency = next((one.path for one in among if one.path.endswith("currency") and "[]" not in one.path), "")
+            return f"{{{{ {path} | money{f': {currency}' if currency else ''} }}}}"
+        case ValueType.DATE:
+            return f"{{{{ {path} | date }}}}"
+        case ValueType.URL:
+            return f"{{{{ {path} | link }}}}"
+    return f"{{{{ {path} }}}}"
