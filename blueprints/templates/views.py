@@ -35,7 +35,7 @@ def index(store: Store) -> Response:
         "templates/index.html",
         store=store,
         look=look,
-        brand=brand.load(store),
+        brand_row=brand.load(store),
         groups=pages.GROUPS,
         rows=pages.load_rows(store, look),
         readonly=_is_readonly(store),
@@ -193,7 +193,9 @@ def send_sample(store: Store, kind: str, locale: str) -> Response:
         sample = samples.send(store, known, tag, shown.mail)
     editor = open_editor(store, known, tag, form.draft, expected=form.expected_number)
     editor.problems = shown.examined.problems
-    return show_editor(editor, "templates/_sample.html", status=200 if shown.mail else 422, sample=sample)
+    return show_editor(
+        editor, "templates/_sample.html", status=200 if shown.mail else 422, sample=sample, is_answer=wants_fragment()
+    )
 
 
 @bp.get("/stores/<int:store_id>/templates/samples/<uid>")
@@ -203,7 +205,8 @@ def follow_sample(store: Store, uid: str) -> Response:
     sample = samples.state_of(store, uid) or abort(404)
     if not wants_fragment():
         return see_other(url_for("messages.show", store_id=store.id, uid=uid))
-    return respond("templates/_sample.html", "templates/_sample.html", store=store, sample=sample)
+    is_over = not sample.is_on_the_way
+    return respond("templates/_sample.html", "templates/_sample.html", store=store, sample=sample, is_answer=is_over)
 
 
 # --- Versions
