@@ -129,7 +129,7 @@ def _sample_text(key: str, locale: str) -> str:
     return json.dumps(kinds.sample(kind, locale), indent=2, ensure_ascii=False) if kind else "{}"
 
 
-def _latest(store_id: int, kind: Kind, locales: tuple[str, ...]) -> Select[tuple[TemplateVersion]]:
+def _latest(store_id: int, kind: Kind, locales: tuple[str, ...]) -> Select[TemplateVersion]:
     later = aliased(TemplateVersion)
     highest = (
         select(func.max(later.number))
@@ -225,7 +225,7 @@ def latest_number(store_id: int, kind: Kind, locale: str) -> int:
     return db.session.scalar(query) or 0
 
 
-def versions(store_id: int, kind: Kind, locale: str) -> list[Row[tuple[int, bool, str, datetime, str]]]:
+def versions(store_id: int, kind: Kind, locale: str) -> list[Row[int, bool, str, datetime, str]]:
     """Return number, is_default, origin, made_at and made_by of the versions kept, latest first; not their texts."""
     names = ("number", "is_default", "origin", "made_at", "made_by")
     query = select(*(getattr(TemplateVersion, name) for name in names)).where(*_of(store_id, kind, locale))

@@ -23,10 +23,13 @@ POLICY = {
     "form-action": "'self'", "base-uri": "'none'", "frame-ancestors": "'none'", "object-src": "'none'",
 }  # fmt: skip
 
+# What a frame shows: mails, which bring styles of their own.
+MAIL_FRAMES = {"templates.preview", "brand.preview"}
+
 
 def test_every_page_is_locked_down(app: Flask, alice: Browser, store: Store) -> None:
     for rule in _routes(app):
-        if "GET" not in (rule.methods or set()):
+        if "GET" not in (rule.methods or set()) or rule.endpoint in MAIL_FRAMES:
             continue
         answer = alice.get(_url(rule, store))
         headers = answer.headers
@@ -42,6 +45,29 @@ def test_every_page_is_locked_down(app: Flask, alice: Browser, store: Store) -> 
         assert "Server" not in headers or "Werkzeug" not in headers["Server"]
 
 
+@pytest.mark.parametrize("path", ["brand", "order-confirmation/en"])
+def test_only_pages_with_a_mail_hold_frames_and_only_of_ours(alice: Browser, store: Store, path: str) -> None:
+    policy = alice.get(f"/stores/{store.id}/templates/{path}").headers["Content-Security-Policy"]
+    assert "frame-src 'self';" in policy
+    assert "frame-src" not in alice.get(f"/stores/{store.id}/templates").headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    "path", ["brand/preview", "order-confirmation/en/preview", "order-confirmation/en/preview?view=text"]
+)
+def test_a_mail_in_a_frame_can_do_nothing(alice: Browser, store: Store, path: str) -> None:
+    answer = alice.get(f"/stores/{store.id}/templates/{path}")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Security-Policy"] == (
+        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; frame-ancestors 'self'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Robots-Tag"] == "noindex"
+    assert "csrf" not in answer.text
+
+
 def test_two_answers_have_two_nonces(alice: Browser) -> None:
     assert (
         alice.get("/stores").headers["Content-Security-Policy"]
@@ -51,7 +77,7 @@ def test_two_answers_have_two_nonces(alice: Browser) -> None:
 
 def test_no_page_has_inline_script_or_style(app: Flask, alice: Browser, store: Store) -> None:
     for rule in _routes(app):
-        if "GET" in (rule.methods or set()):
+        if "GET" in (rule.methods or set()) and rule.endpoint not in MAIL_FRAMES:
             page = alice.get(_url(rule, store)).text
             assert not re.search(r"<style|\sstyle=|\son[a-z]+=[\"']|javascript:", page), rule.rule
             assert all("src=" in tag and "nonce=" in tag for tag in re.findall(r"<script[^>]*>", page)), rule.rule

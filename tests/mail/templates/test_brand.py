@@ -29,13 +29,20 @@ def test_a_store_without_a_brand_looks_like_the_defaults_and_has_its_own_name(st
 
 
 def test_what_is_saved_is_how_mails_look(store: Store) -> None:
-    draft = BrandDraft(display_name="Acme", accent="#aa0000", address="Main St 1\nVienna", legal="VAT 1", locale="de-AT")
+    draft = BrandDraft(
+        display_name="Acme", accent="#aa0000", address="Main St 1\nVienna", legal="VAT 1", locale="de-AT"
+    )
     assert brand.save(store, draft, expected_version=0, actor=MAYA) == (
         "display_name", "accent", "address", "legal", "locale",
     )  # fmt: skip
     db.session.commit()
     look = brand.look_of(store)
-    assert (look.name, look.accent, look.address, look.legal) == ("Acme", "#aa0000", ("Main St 1", "Vienna"), ("VAT 1",))
+    assert (look.name, look.accent, look.address, look.legal) == (
+        "Acme",
+        "#aa0000",
+        ("Main St 1", "Vienna"),
+        ("VAT 1",),
+    )
     assert brand.save(store, draft, expected_version=0, actor=MAYA) == (), "the same again changes nothing"
     [entry] = db.session.query(AuditEntry)
     assert (entry.action, entry.actor) == ("brand_saved", "Maya")
