@@ -43,7 +43,7 @@ class Filter:
         return f"Put {_counted(self._least, self._most)} behind the filter {self.name}"
 
     def __call__(self, left: object, *values: object, context: Any) -> object:
-        context.run.tick()
+        context.run.step()
         if self._wants_context:
             return self._function(context, left, *values)
         return self._function(left, *values)
