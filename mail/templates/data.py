@@ -20,8 +20,9 @@ from mail.templates.variables import ValueType, Variable
 
 FAULTS_MAX = 100
 VALUES_MAX = 100_000
-CHARS_MAX = 1_000_000  # over all texts; a mail of a tenth of that is clipped
+CHARS_MAX = 2_000_000  # over all texts; an order of 10,000 lines has half of it
 DEPTH_MAX = 12
+URL_MAX = 2_000  # browsers and mail programs take about as much
 _ANY = None
 
 WORDS: Mapping[ValueType | None, str] = {
@@ -29,7 +30,7 @@ WORDS: Mapping[ValueType | None, str] = {
     ValueType.NUMBER: "Send a number, like 3",
     ValueType.MONEY: MONEY_WORDS,
     ValueType.DATE: DATE_WORDS,
-    ValueType.URL: "Send a web address that begins with https:// or http://",
+    ValueType.URL: f"Send a web address that begins with https:// or http://, of {URL_MAX:,} characters or fewer",
     ValueType.FLAG: "Send true or false",
     ValueType.LIST: "Send a list",
     ValueType.OBJECT: "Send an object",
@@ -45,12 +46,14 @@ class Shape:
         type: None stands for any value without parts, of a name that the store made up.
         parts: of an object.
         item: of a list.
+        longest: characters of a text that go into the mail.
     """
 
     type: ValueType | None
     is_optional: bool = False
     parts: dict[str, Shape] = field(default_factory=dict)
     item: Shape | None = None
+    longest: int | None = None
 
     def paths(self, prefix: str = "") -> Iterable[str]:
         """Every name below, as it is written in a kind's variables."""
@@ -91,7 +94,7 @@ def _from_variables(variables: Iterable[Variable]) -> Shape:
                 at.type = ValueType.LIST
                 at.item = at.item or Shape(ValueType.OBJECT)
                 at = at.item
-        at.type, at.is_optional = variable.type, variable.is_optional
+        at.type, at.is_optional, at.longest = variable.type, variable.is_optional, variable.longest
     return root
 
 
@@ -236,6 +239,8 @@ class _Taker:
             if fault := bad_body_character(value):
                 return self._fault(path, fault)
         found = _typed(value, shape.type)
+        if shape.type is ValueType.TEXT and shape.longest and isinstance(found, str) and len(found) > shape.longest:
+            return f"{found[: shape.longest - 1]}…"
         return self._fault(path, WORDS[shape.type]) if found is None else found
 
     def _fault(self, path: str, sentence: str) -> None:
@@ -269,7 +274,7 @@ def _finite(value: object) -> int | float | None:
 
 
 def _is_web_address(text: str) -> bool:
-    if any(character <= " " or character in '"<>\\^`{|}' for character in text):
+    if len(text) > URL_MAX or any(character <= " " or character in '"<>\\^`{|}' for character in text):
         return False
     try:
         parts = urlsplit(text)

@@ -17,6 +17,13 @@ class ValueType(enum.StrEnum):
     OBJECT = "object"
 
 
+WORDS_MAX = 150  # of a name or a number
+PRODUCT_MAX = 80  # of a product's name in a list, of which forty are shown
+CHOICE_MAX = 50
+SENTENCES_MAX = 400  # of an address, a reason, a note
+LETTER_MAX = 10_000  # of what somebody wrote to the store
+
+
 @dataclass(frozen=True)
 class Variable:
     """One name that a kind's data has.
@@ -26,20 +33,23 @@ class Variable:
         meaning: a few words for who writes a template.
         is_optional: the application may leave it out, or send null or an empty text; it is then empty, and
             `{% if %}` tells. Within a list it goes for each entry.
+        longest: characters of a text that go into a mail; the rest is cut off, and "…" tells. A name without end is
+            no reason to keep an order's confirmation back, and with all of it mailboxes would clip the mail.
     """
 
     path: str
     meaning: str
     type: ValueType = ValueType.TEXT
     is_optional: bool = False
+    longest: int = WORDS_MAX
 
 
-def needed(path: str, meaning: str, type_: ValueType = ValueType.TEXT) -> Variable:
-    return Variable(path, meaning, type_)
+def needed(path: str, meaning: str, type_: ValueType = ValueType.TEXT, longest: int = WORDS_MAX) -> Variable:
+    return Variable(path, meaning, type_, longest=longest)
 
 
-def optional(path: str, meaning: str, type_: ValueType = ValueType.TEXT) -> Variable:
-    return Variable(path, meaning, type_, is_optional=True)
+def optional(path: str, meaning: str, type_: ValueType = ValueType.TEXT, longest: int = WORDS_MAX) -> Variable:
+    return Variable(path, meaning, type_, is_optional=True, longest=longest)
 
 
 FIRST_NAME = optional("customer.first_name", "First name of the customer")
@@ -57,9 +67,9 @@ def lines_of(owner: str, meaning: str, *, with_prices: bool, may_lack: bool = Fa
     prices = (optional(f"{owner}.lines[].total", "Price of the line: quantity times price", ValueType.MONEY),)
     return (
         Variable(f"{owner}.lines", meaning, ValueType.LIST, is_optional=may_lack),
-        needed(f"{owner}.lines[].name", "Name of the product"),
+        needed(f"{owner}.lines[].name", "Name of the product", longest=PRODUCT_MAX),
         needed(f"{owner}.lines[].quantity", "How many", ValueType.NUMBER),
-        optional(f"{owner}.lines[].variant", "Size, colour or other choice"),
+        optional(f"{owner}.lines[].variant", "Size, colour or other choice", longest=CHOICE_MAX),
         *(prices if with_prices else ()),
         optional(f"{owner}.lines[].image_url", "Picture of the product, square", ValueType.URL),
     )
@@ -78,8 +88,12 @@ def totals_of(owner: str) -> tuple[Variable, ...]:
     )
 
 
-SHIPPING_ADDRESS = optional("order.shipping_address", "Where it goes: name, street and town in lines of their own")
-BILLING_ADDRESS = optional("order.billing_address", "Who pays: name, street and town in lines of their own")
+SHIPPING_ADDRESS = optional(
+    "order.shipping_address", "Where it goes: name, street and town in lines of their own", longest=SENTENCES_MAX
+)
+BILLING_ADDRESS = optional(
+    "order.billing_address", "Who pays: name, street and town in lines of their own", longest=SENTENCES_MAX
+)
 SHIPPING_METHOD = optional("order.shipping_method", "How it is shipped, as the customer chose it")
 PAYMENT_METHOD = optional("order.payment_method", "How it is paid, like “Visa ending in 4242”")
-CUSTOMER_NOTE = optional("order.note", "What the customer wrote with the order")
+CUSTOMER_NOTE = optional("order.note", "What the customer wrote with the order", longest=SENTENCES_MAX)
