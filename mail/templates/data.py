@@ -24,6 +24,7 @@ CHARS_MAX = 2_000_000  # over all texts; an order of 10,000 lines has half of it
 DEPTH_MAX = 12
 URL_MAX = 2_000  # browsers and mail programs take about as much
 _ANY = None
+_EMPTY: tuple[object, ...] = ("", [], {})
 
 WORDS: Mapping[ValueType | None, str] = {
     ValueType.TEXT: "Send a text",
@@ -164,6 +165,10 @@ def need_of(uses: Iterable[Use]) -> Need:
     return root
 
 
+_WHOLE = Need(is_whole=True)
+_NOTHING = Need()
+
+
 # Values -------------------------------------------------------------------------------------------------------------
 
 
@@ -186,7 +191,7 @@ class _Taker:
         if self._values > VALUES_MAX or depth > DEPTH_MAX:
             self._fault(path, f"Send {VALUES_MAX:,} values or fewer, in {DEPTH_MAX} levels")
             return None
-        if value is None or (shape.is_optional and (value == "" or value == [] or value == {})):
+        if value is None or (shape.is_optional and value in _EMPTY):
             return self._absent(shape, need, path, depth)
         if shape.type is ValueType.OBJECT:
             return self._object(value, shape, need, path, depth)
@@ -206,24 +211,21 @@ class _Taker:
         if not isinstance(value, dict):
             return self._fault(path, WORDS[ValueType.OBJECT])
         goes_all_through = need.is_whole or ITEM in need.parts
-        names = shape.parts if goes_all_through else need.parts.keys() & shape.parts.keys()
-        whole = Need(is_whole=True) if goes_all_through else Need()
+        inner = dict.fromkeys(shape.parts, _WHOLE) if goes_all_through else need.parts
+        prefix = f"{path}." if path else ""
         return {
-            name: self.value(
-                value.get(name),
-                shape.parts[name],
-                whole if goes_all_through else need.parts[name],
-                f"{path}.{name}" if path else name,
-                depth + 1,
-            )
-            for name in names
+            name: self.value(value.get(name), part, inner[name], prefix + name, depth + 1)
+            for name, part in shape.parts.items()
+            if name in inner
         }
 
     def _list(self, value: object, shape: Shape, need: Need, path: str, depth: int) -> Any:
         if not isinstance(value, list):
             return self._fault(path, WORDS[ValueType.LIST])
         item = shape.item or Shape(_ANY, is_optional=True)
-        inner = Need(is_whole=True) if need.is_whole else need.parts.get(ITEM, Need())
+        inner = _WHOLE if need.is_whole else need.parts.get(ITEM, _NOTHING)
+        if len(value) * max(len(item.parts), 1) > VALUES_MAX:
+            return self._fault(path, f"Send {VALUES_MAX // max(len(item.parts), 1):,} items or fewer")
         found = []
         for index, one in enumerate(value):
             if self._values > VALUES_MAX:
@@ -270,7 +272,7 @@ def _typed(value: object, wanted: ValueType | None) -> Any:
 def _finite(value: object) -> int | float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if as_decimal(value) is not None and abs(value) <= NUMBER_MAX else None
+    return value if -NUMBER_MAX <= value <= NUMBER_MAX else None  # not a number is neither
 
 
 def _is_web_address(text: str) -> bool:

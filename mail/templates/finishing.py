@@ -14,6 +14,7 @@ from typing import Any
 
 # Gmail shows no more than this of a mail and puts a link in place of the rest.
 CLIPPED_AT_BYTES = 102_400
+_TAGS_MAX = 12_000  # 100 KB of mail have 2,000
 _TAGS_ANYHOW = 1_500  # up to here nesting can do no harm, whatever it is
 _REOPENED_MAX = 100_000
 _DEPTH_MAX = 200
@@ -49,6 +50,8 @@ def fault_of_shape(html: str) -> str | None:
     if found := _FOREIGN.search(html):
         return f"Mail programs do not show <{found[1].lower()}>: use an image instead"
     tags = len(_START.findall(html))
+    if tags > _TAGS_MAX:
+        return f"Use {_TAGS_MAX:,} HTML tags or fewer: this mail has {tags:,}"
     if tags * html.count("{") > _RULES_TIMES_TAGS:
         return "Use fewer rules in <style>"
     if tags <= _TAGS_ANYHOW and tags * len(_REOPENED.findall(html)) <= _REOPENED_MAX:

@@ -5,7 +5,6 @@ Amounts that came as text are `Decimal`, so that "12.50" keeps its zero and can 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -97,7 +96,7 @@ def as_decimal(value: object) -> Decimal | None:
     if isinstance(value, Decimal):
         return value
     if isinstance(value, int | float):
-        return Decimal(str(value)) if math.isfinite(value) and abs(value) <= NUMBER_MAX else None
+        return Decimal(str(value)) if -NUMBER_MAX <= value <= NUMBER_MAX else None  # not a number is neither
     return Decimal(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else None
 
 
