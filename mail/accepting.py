@@ -20,7 +20,7 @@ from mail.equipment import Equipment
 from mail.outbox_blobs import StoredFile
 from mail.outbox_content import NewMessage
 from mail.outbox_rows import GROUP_CHARS
-from mail.outbox_work import messages
+from mail.outbox_work import NO_REASON, messages
 from mail.relayed import Relayed
 from mail.terms import Terms, terms_of
 from models.outbox import HoldReason, MessageStatus, RecipientKind
@@ -137,12 +137,20 @@ def add(
     """
     terms = terms_of(connection, store_id, equipment=equipment)
     answers = _Answers(_earlier(connection, store_id, ready))
-    new = [one for one in ready if answers.add(one, Enqueued(one.uid, terms.status, terms.hold_reason))]
+    new = [one for one in ready if answers.add(one, _new_answer(one, terms))]
     rows = [{"api_key_id": api_key_id, "source": source, **_row_of(one, terms)} for one in new]
+    if any(one.handed.new.cancelled_because for one in new):
+        rows = [{"ended_at": None, **row} for row in rows]  # all rows have the same columns
     if new:
         _insert(connection, new, rows, equipment)
-    is_due = terms.status is MessageStatus.QUEUED and any(row["due_at"] <= terms.now for row in rows)
+    is_due = any(row["status"] is MessageStatus.QUEUED and row["due_at"] <= terms.now for row in rows)
     return Added(answers.found, is_due)
+
+
+def _new_answer(one: Ready, terms: Terms) -> Enqueued:
+    if one.handed.new.cancelled_because:
+        return Enqueued(one.uid, MessageStatus.CANCELLED)
+    return Enqueued(one.uid, terms.status, terms.hold_reason)
 
 
 def find_replay(store_id: int, key: str, body_hash: str) -> Enqueued | None:
@@ -263,7 +271,18 @@ def _row_of(one: Ready, terms: Terms) -> dict[str, Any]:
         row["expires_at"] = due_at + timedelta(seconds=new.expires_in_s)
     if new.relayed is not None:
         row.update(_own_identity(new.relayed))
+    if new.cancelled_because:
+        row.update(_cancelled(new), ended_at=terms.now)
     return row
+
+
+def _cancelled(new: NewMessage) -> dict[str, Any]:
+    return {
+        "status": MessageStatus.CANCELLED,
+        **NO_REASON,
+        "reason_code": new.cancelled_because,
+        "reason_detail": new.cancelled_detail,
+    }
 
 
 def _own_identity(relayed: Relayed) -> dict[str, Any]:

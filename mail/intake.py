@@ -42,7 +42,10 @@ BAD_IN_BODY = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 FIELDS = frozenset(
     {"to", "cc", "bcc", "reply_to", "subject", "text", "html"}
     | {"headers", "attachments", "priority", "expires_in", "send_at"}
+    | {"template", "data", "locale"}
 )
+# Only `mail/templates/handing_in` knows what to do with these; it puts the texts in their place.
+_OF_TEMPLATES = ("template", "data", "locale")
 ATTACHMENT_FIELDS = frozenset({"filename", "content_type", "content"})
 PRIORITIES = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW}
 
@@ -126,20 +129,34 @@ def read_batch(document: Mapping[str, Any]) -> list[NewMessage | Rejected]:
     Raises:
         Rejected: the batch itself is none.
     """
+    return [_read_or_refuse(item) for item in items_of_batch(document)]
+
+
+def items_of_batch(document: Mapping[str, Any]) -> list[Any]:
+    """Return what stands where the batch's messages should be, in order.
+
+    Raises:
+        Rejected: the batch itself is none.
+    """
     errors = [FieldError(_printable(name[:100]), "There is no such field") for name in document if name != "messages"]
     items = document.get("messages")
     if not isinstance(items, list) or not 1 <= len(items) <= BATCH_MAX:
         errors.append(FieldError("messages", f"Send a list of 1 to {BATCH_MAX} messages"))
     if errors or not isinstance(items, list):
         raise Rejected(errors[:FAULTS_MAX])
-    return [_read_item(item) for item in items]
+    return items
 
 
-def _read_item(item: Any) -> NewMessage | Rejected:
+def read_item(item: Any) -> NewMessage:
+    """Return what an item of a batch describes; otherwise as `read_message`."""
     if not isinstance(item, dict):
-        return Rejected([FieldError("", "Send an object, like the one that a single message is")])
+        raise Rejected([FieldError("", "Send an object, like the one that a single message is")])
+    return read_message(item)
+
+
+def _read_or_refuse(item: Any) -> NewMessage | Rejected:
     try:
-        return read_message(item)
+        return read_item(item)
     except Rejected as error:
         return error
 
@@ -151,6 +168,9 @@ class _Reader:
 
     def read(self) -> NewMessage:
         self._refuse_unknown(self._document, FIELDS, "")
+        for name in _OF_TEMPLATES:
+            if self._document.get(name) is not None:
+                self._fault(name, "Send template and data together, without subject, text and html")
         to, cc, bcc, reply_to = (self._addresses(name) for name in ("to", "cc", "bcc", "reply_to"))
         if not (to or cc or bcc or self._errors):
             self._fault("to", "Name at least one recipient in to, cc or bcc")

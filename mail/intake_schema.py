@@ -5,10 +5,12 @@ Source: JSON Schema 2020-12, as OpenAPI 3.1 uses it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mail import intake, text_rules
 from models.outbox import SUBJECT_MAX
+from models.template import LOCALE_MAX
 
 Schema = dict[str, Any]
 
@@ -17,6 +19,7 @@ _LINE = rf"^\s*[^{text_rules.HIDDEN}]*\s*$"
 _FILENAME = rf"^\s*[^/\\\s{text_rules.HIDDEN}][^/\\{text_rules.HIDDEN}]*\s*$"
 _BODY = f"^[^{intake.BAD_IN_BODY}]*$"
 _BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+_NOTHING = {"type": "null"}
 _MEGABYTES = intake.TOTAL_BYTES_MAX // 1024 // 1024
 
 EXAMPLE: dict[str, Any] = {
@@ -32,8 +35,13 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-def new_message() -> Schema:
-    """Return the schema of a message as it is handed in."""
+def new_message(data: Mapping[str, Schema], locale: str) -> Schema:
+    """Return the schema of a message as it is handed in.
+
+    Args:
+        data: of each template, by its key.
+        locale: pattern of a locale.
+    """
     return {
         "type": "object",
         "description": "A message to send. The store’s settings say who it is from.",
@@ -72,11 +80,33 @@ def new_message() -> Schema:
                 "A time that has passed means now.",
                 "examples": ["2027-01-31T09:00:00Z"],
             },
+            "template": {
+                "type": ["string", "null"],
+                "enum": [*data, None],
+                "description": "A template of the store, in place of subject, text and html.",
+            },
+            "data": {
+                "type": ["object", "null"],
+                "description": "What the template puts in: see the data of each template. A store’s own texts may ask "
+                "for more names; the list of templates has a sample.",
+            },
+            "locale": {
+                "type": ["string", "null"],
+                "maxLength": LOCALE_MAX,
+                "pattern": f"^{locale}$",
+                "description": "The language of the recipient, for the template. Without it, the store’s.",
+                "examples": ["de-AT"],
+            },
         },
         "additionalProperties": False,
         "allOf": [
             {"anyOf": [_has_some(name) for name in ("to", "cc", "bcc")]},
-            {"anyOf": [_has_text(name) for name in ("text", "html")]},
+            {
+                "anyOf": [
+                    *(_written_out(name) for name in ("text", "html")),
+                    *(_by_template(key, schema) for key, schema in data.items()),
+                ]
+            },
         ],
         "examples": [EXAMPLE],
     }
@@ -168,5 +198,11 @@ def _has_some(name: str) -> Schema:
     return {"properties": {name: {"type": "array", "minItems": 1}}, "required": [name]}
 
 
-def _has_text(name: str) -> Schema:
-    return {"properties": {name: {"type": "string"}}, "required": [name]}
+def _written_out(name: str) -> Schema:
+    nothing = dict.fromkeys(("template", "data", "locale"), _NOTHING)
+    return {"properties": {name: {"type": "string"}, **nothing}, "required": [name]}
+
+
+def _by_template(key: str, data: Schema) -> Schema:
+    nothing = dict.fromkeys(("subject", "text", "html"), _NOTHING)
+    return {"properties": {"template": {"const": key}, "data": data, **nothing}, "required": ["template", "data"]}

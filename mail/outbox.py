@@ -21,7 +21,7 @@ from mail.accepting import (
 )
 from mail.equipment import Equipment
 from mail.health import doubt_the_loss
-from mail.outbox_content import Content, NewMessage
+from mail.outbox_content import TEMPLATE_OFF, Content, NewMessage
 from mail.outbox_decisions import MARKED_SENT, mark_sent, retry_now
 from mail.outbox_finish import Leave, finish, hold_queue, mark_committing, row_count, sweep
 from mail.outbox_work import (
@@ -49,6 +49,7 @@ __all__ = [
     "LEASE",
     "MARKED_SENT",
     "MENDABLE",
+    "TEMPLATE_OFF",
     "ClaimedMessage",
     "Content",
     "Enqueued",

@@ -31,6 +31,9 @@ from security.vault import Place, Unreadable
 
 Pair = tuple[str, str]
 
+# Why a message ends as it comes in: the store does not send mails of its kind.
+TEMPLATE_OFF = "template_off"
+
 contents = cast(Table, MessageContent.__table__)
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -44,6 +47,7 @@ class NewMessage:
     Attributes:
         relayed: the message as another program composed it; then to, cc and bcc are the envelope, and bodies, headers
             and attachments are its own.
+        cancelled_because: a code when it is kept for people to see and not sent; cancelled_detail is its sentence.
     """
 
     to: tuple[str, ...]
@@ -59,6 +63,8 @@ class NewMessage:
     expires_in_s: int | None = None
     send_at: datetime | None = None
     relayed: Relayed | None = None
+    cancelled_because: str = ""
+    cancelled_detail: str = ""
 
     @property
     def files(self) -> tuple[bytes, ...]:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import selectinload
 from blueprints.api.bodies import REFUSED, faults
 from mail.intake import Rejected
 from mail.outbox import Enqueued
+from mail.templates.handing_in import Offered
 from models import Message
 from models.outbox import Priority, RecipientKind
 
@@ -106,6 +107,28 @@ def describe(message: Message) -> dict[str, Any]:
             }
             for one in reversed(message.attempt_rows)
         ],
+    }
+
+
+def describe_template(one: Offered) -> dict[str, Any]:
+    """All that a program has to know to hand in mail by this template."""
+    return {
+        "template": one.kind.key,
+        "name": one.kind.name,
+        "group": one.kind.group.value,
+        "purpose": one.kind.purpose,
+        "is_on": one.is_on,
+        "locales": list(one.locales),
+        "variables": [
+            {
+                "path": variable.path,
+                "type": variable.type.value,
+                "meaning": variable.meaning,
+                "required": not variable.is_optional,
+            }
+            for variable in one.kind.variables
+        ],
+        "sample": dict(one.sample),
     }
 
 

@@ -21,6 +21,8 @@ from blueprints.api.openapi_parts import (
 )
 from blueprints.api.openapi_schemas import SCHEMAS, ref
 from mail import intake, intake_schema
+from mail.templates import data_schema, handing_in
+from mail.templates.kinds import KINDS, Kind
 from models.api_key import Scope
 from models.outbox import MessageStatus
 
@@ -42,6 +44,13 @@ GUIDE: dict[str, tuple[str, ...]] = {
         "the same message answers with the first one and sends nothing; the header Idempotent-Replayed says so. The "
         "same key with another message is refused with 422. In a batch this holds for each message by its place in "
         "the list: sent again, what was accepted is answered again and what was refused is judged anew.",
+    ),
+    "Templates": (
+        "In place of subject, text and html, a message may name a template and bring its data: "
+        '"template": "sign_in_code", "data": {"sign_in": {"code": "481516", "minutes": 10}}. '
+        "The store’s people write how it reads. What goes out is fixed when the message is accepted. A template that "
+        "the store has switched off sends nothing: the message is accepted and ends at once as cancelled, with the "
+        "reason template_off.",
     ),
     "Limits": (
         "Each key may make a number of requests in each minute; a batch is one request. The headers RateLimit-Policy "
@@ -80,15 +89,23 @@ def document(public_url: str) -> dict[str, Any]:
                 "apiKey": {"type": "http", "scheme": "bearer", "description": GUIDE["Keys"][0]},
             },
             "schemas": {
-                "NewMessage": intake_schema.new_message(),
+                "NewMessage": intake_schema.new_message(
+                    {kind.key: ref(_data_name(kind)) for kind in KINDS}, handing_in.LOCALE
+                ),
                 "NewBatch": intake_schema.new_batch(ref("NewMessage")),
                 **SCHEMAS,
+                **{_data_name(kind): data_schema.data_of(kind) for kind in KINDS},
             },
             "headers": HEADERS,
             "parameters": PARAMETERS,
             "responses": {name: problem_response(*words) for name, words in PROBLEMS.items()},
         },
     }
+
+
+def _data_name(kind: Kind) -> str:
+    """Of its schema: "OrderConfirmationData"."""
+    return "".join(word.capitalize() for word in kind.key.split("_")) + "Data"
 
 
 # Operations ---------------------------------------------------------------------------------------------------------
@@ -100,6 +117,7 @@ def _paths() -> dict[str, Any]:
         "/api/v1/messages/batch": {"post": _SEND_BATCH},
         "/api/v1/messages/{id}": {"get": _SHOW},
         "/api/v1/messages/{id}/cancel": {"post": _CANCEL},
+        "/api/v1/templates": {"get": _TEMPLATES},
         "/api/v1/openapi.json": {"get": _OPENAPI},
     }
 
@@ -246,6 +264,38 @@ _CANCEL: dict[str, Any] = {
         "200": _success("The message, cancelled.", "Message", _CANCELLED),
         **problems(404, *USUAL),
         "409": {"$ref": "#/components/responses/TooLate"},
+    },
+}
+
+_TEMPLATES: dict[str, Any] = {
+    "operationId": "templates",
+    "tags": ["Sending"],
+    "summary": "List templates",
+    "description": "The templates of the store: what each is for, whether it is on, and the data that it needs. A key "
+    "that may send may ask; nothing is told of what was sent.",
+    "security": [{"apiKey": [Scope.SEND.value]}],
+    "responses": {
+        "200": _success(
+            "Every template.",
+            "TemplateList",
+            {
+                "templates": [
+                    {
+                        "template": "sign_in_code",
+                        "name": "Sign-in code",
+                        "group": "notification",
+                        "purpose": "Goes to a customer who is signing in, with the code to type.",
+                        "is_on": True,
+                        "locales": ["de", "en"],
+                        "variables": [
+                            {"path": "sign_in.code", "type": "text", "meaning": "The code to type", "required": True}
+                        ],
+                        "sample": {"sign_in": {"code": "481516", "minutes": 10}},
+                    }
+                ]
+            },
+        ),
+        **problems(*USUAL),
     },
 }
 

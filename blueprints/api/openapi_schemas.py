@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Any
 
+from mail.templates.kinds import Group, ValueType
 from models.outbox import HoldReason, MessageStatus, Priority, RecipientKind, RecipientStatus
 
 Schema = dict[str, Any]
@@ -151,6 +152,27 @@ SCHEMAS: dict[str, Schema] = {
         "A page of messages.",
         messages=_list(ref("Message"), "Newest first."),
         next_cursor=_or_null(_text("What to send as cursor for older messages; null on the last page.")),
+    ),
+    "TemplateList": _object("The store’s templates.", templates=_list(ref("Template"), "Every template there is.")),
+    "Template": _object(
+        "A template and what it needs.",
+        template=_text("Its key: what to send as template."),
+        name=_text("What people call it."),
+        group=_one_of(Group, "What kind of mail it is."),
+        purpose=_text("When it is sent, and to whom."),
+        is_on={"type": "boolean", "description": "false: the store has switched it off, and nothing is sent by it."},
+        locales=_list({"type": "string"}, "Languages that it has texts in."),
+        variables=_list(
+            _object(
+                "A name of its data.",
+                path=_text("Where it stands, like order.lines[].name: [] is any item of a list."),
+                type=_one_of(ValueType, "What it is. money is a number or a text like 12.50, date is RFC 3339."),
+                meaning=_text("What to send."),
+                required={"type": "boolean", "description": "false: it may be absent, null or empty."},
+            ),
+            "What its data has.",
+        ),
+        sample={"type": "object", "description": "Data that it renders with."},
     ),
     "Problem": _object(
         "A problem document (RFC 9457).",

@@ -6,6 +6,7 @@ Hand in one message or many, see one or a list, cancel one while it has not gone
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from flask import Blueprint, Response, current_app
 from flask.blueprints import BlueprintSetupState
@@ -20,7 +21,8 @@ from mail import audit, intake, outbox
 from mail.accepting_together import Together
 from mail.api_keys import KeyHolder
 from mail.api_rates import RequestRates
-from mail.outbox import Enqueued, HandedIn
+from mail.outbox import Enqueued, HandedIn, IdempotencyConflict
+from mail.templates import handing_in
 from models import Message, Store
 from models.api_key import Scope
 from models.outbox import MessageStatus
@@ -49,42 +51,48 @@ def _set_up(state: BlueprintSetupState) -> None:
 @with_key(Scope.SEND)
 def send(holder: KeyHolder) -> Response:
     key = bodies.read_idempotency_key()
-    document = bodies.read_object()
-    try:
-        new = intake.read_message(document)
-    except intake.Rejected as error:
-        return bodies.refusal(error)
-    one = HandedIn(new, key, intake.fingerprint(document) if key else None)
-    del document
-    found = _store(holder, [one])
+    found = _take_in(holder, [bodies.read_object()], [key])
     if isinstance(found, Response):
         return found
-    return answers.accepted(found[0]) if found[0] else problem(422, detail=answers.KEY_USED)
+    (one,) = found
+    if isinstance(one, Enqueued):
+        return answers.accepted(one)
+    return bodies.refusal(one) if one else problem(422, detail=answers.KEY_USED)
 
 
 @bp.post("/messages/batch")
 @with_key(Scope.SEND)
 def send_batch(holder: KeyHolder) -> Response:
     key = bodies.read_idempotency_key()
-    document = bodies.read_object()
     try:
-        read = intake.read_batch(document)
+        items = intake.items_of_batch(bodies.read_object())
     except intake.Rejected as error:
         return bodies.refusal(error)
-    good = [
-        HandedIn(
-            new,
-            bodies.key_of_item(key, position) if key else None,
-            intake.fingerprint(document["messages"][position]) if key else None,
-        )
-        for position, new in enumerate(read)
-        if isinstance(new, outbox.NewMessage)
-    ]
+    keys = [bodies.key_of_item(key, position) if key else None for position in range(len(items))]
+    found = _take_in(holder, items, keys)
+    return found if isinstance(found, Response) else answers.batch(found)
+
+
+def _take_in(
+    holder: KeyHolder, documents: Sequence[Any], keys: Sequence[str | None]
+) -> list[Enqueued | intake.Rejected | None] | Response:
+    """Read messages, store those that are good, and return what became of each; or why nothing could be done.
+
+    None stands for an Idempotency-Key that was used for another message.
+    """
+    try:
+        read = handing_in.read_messages(holder.store_id, documents, keys)
+    except NoResultFound:
+        return gate.no_key()  # the store went meanwhile, and its keys with it
+    except DBAPIError:
+        return database_away(NOT_STORED)
+    good = [one for one in read if isinstance(one, HandedIn)]
     found = _store(holder, good) if good else []
     if isinstance(found, Response):
         return found
     stored = iter(found)
-    return answers.batch([one if isinstance(one, intake.Rejected) else next(stored) for one in read])
+    told = [next(stored) if isinstance(one, HandedIn) else one for one in read]
+    return [None if isinstance(one, IdempotencyConflict) else one for one in told]
 
 
 def _store(holder: KeyHolder, many: Sequence[HandedIn]) -> list[Enqueued | None] | Response:
@@ -174,6 +182,20 @@ def _load(holder: KeyHolder, uid: str) -> Message | None:
 
 def _no_such_message() -> Response:
     return problem(404, detail="There is no such message in this store.")
+
+
+@bp.get("/templates")
+@with_key(Scope.SEND)
+def templates(holder: KeyHolder) -> Response:
+    """For those who hand in: it says what to send, and nothing of what was sent."""
+    try:
+        offered = handing_in.offered(holder.store_id)
+    except NoResultFound:
+        return gate.no_key()
+    except DBAPIError:
+        db.session.rollback()
+        return database_away(NOT_READ)
+    return answers.as_json({"templates": [answers.describe_template(one) for one in offered]})
 
 
 # What the API is

@@ -11,7 +11,7 @@ from blueprints.web import equipment
 from mail.drafts import current, values_for_words
 from mail.errors import Family, Stage
 from mail.explain import Explanation, explain
-from mail.outbox import CONTENT_UNREADABLE, MARKED_SENT
+from mail.outbox import CONTENT_UNREADABLE, MARKED_SENT, TEMPLATE_OFF
 from models import Attempt, Message
 from models.email_settings import EmailSettings, Method
 from models.outbox import END_STATES, HoldReason, MessageStatus, RecipientStatus
@@ -129,6 +129,9 @@ def verdict(message: Message, settings: EmailSettings, now: datetime | None = No
         case MessageStatus.EXPIRED:
             since = f"It was worthless after {full_time(message.expires_at)} and is not sent."
             return _with_doubt(Verdict("off", "Expired", since), message)
+        case MessageStatus.CANCELLED if message.reason_code == TEMPLATE_OFF:
+            text = f"{message.reason_detail}, so nothing was sent. Mail that comes in after it is switched on goes out."
+            return Verdict("off", "Not sent: its template is switched off", text)
         case MessageStatus.CANCELLED:
             return _with_doubt(Verdict("off", "Cancelled", "Somebody cancelled it. It is not sent."), message)
     return _explained("bad", message, settings, "It is not tried again.")
@@ -146,6 +149,8 @@ def reason_in_short(message: Message, settings: EmailSettings) -> str:
             return "Marked as sent"
         case MessageStatus.SENT if message.reason_code:
             return "Some recipients were refused"
+        case MessageStatus.CANCELLED if message.reason_code == TEMPLATE_OFF:
+            return "The template is switched off"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""An application's data against what a kind promises: a plain copy of what the texts need, or every fault at once.
+"""An application's data against what a kind promises: a plain copy of it, or every fault at once.
 
 Nothing but JSON values comes through, of the types that the kind's variables have. What is optional and absent, or
 empty, is None: {% if %} then leaves its block out.
@@ -10,28 +10,35 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 from mail.intake import bad_body_character
 from mail.templates.kinds import Kind
 from mail.templates.names import ITEM, Use
-from mail.templates.values import DATE_WORDS, MONEY_WORDS, NUMBER_MAX, as_date, as_decimal
+from mail.templates.values import (
+    DATE_WORDS,
+    MONEY_WORDS,
+    NUMBER_MAX,
+    WEB_ADDRESS_MAX,
+    as_date,
+    as_decimal,
+    is_currency,
+    is_web_address,
+)
 from mail.templates.variables import ValueType, Variable
 
 FAULTS_MAX = 100
 VALUES_MAX = 100_000
 CHARS_MAX = 2_000_000  # over all texts; an order of 10,000 lines has half of it
 DEPTH_MAX = 12
-URL_MAX = 2_000  # browsers and mail programs take about as much
 _ANY = None
-_EMPTY: tuple[object, ...] = ("", [], {})
 
 WORDS: Mapping[ValueType | None, str] = {
     ValueType.TEXT: "Send a text",
     ValueType.NUMBER: "Send a number, like 3",
     ValueType.MONEY: MONEY_WORDS,
     ValueType.DATE: DATE_WORDS,
-    ValueType.URL: f"Send a web address that begins with https:// or http://, of {URL_MAX:,} characters or fewer",
+    ValueType.URL: f"Send a web address that begins with https:// or http://, of {WEB_ADDRESS_MAX:,} characters or fewer",
+    ValueType.CURRENCY: "Send a currency by its three letters, like EUR",
     ValueType.FLAG: "Send true or false",
     ValueType.LIST: "Send a list",
     ValueType.OBJECT: "Send an object",
@@ -47,11 +54,13 @@ class Shape:
         type: None stands for any value without parts, of a name that the store made up.
         parts: of an object.
         item: of a list.
-        longest: characters of a text that go into the mail.
+        is_own: the store made this name up. Such names are asked for where a text uses them; the others always, so
+            that no change of a text asks an application for more.
     """
 
     type: ValueType | None
     is_optional: bool = False
+    is_own: bool = False
     parts: dict[str, Shape] = field(default_factory=dict)
     item: Shape | None = None
     longest: int | None = None
@@ -116,8 +125,8 @@ def _add(shape: Shape, value: object, depth: int) -> None:
 
 def _guessed(value: object) -> Shape:
     if isinstance(value, Mapping):
-        return Shape(ValueType.OBJECT)
-    return Shape(ValueType.LIST if isinstance(value, list) else _ANY, is_optional=value is None)
+        return Shape(ValueType.OBJECT, is_own=True)
+    return Shape(ValueType.LIST if isinstance(value, list) else _ANY, is_optional=value is None, is_own=True)
 
 
 # Names --------------------------------------------------------------------------------------------------------------
@@ -173,7 +182,7 @@ _NOTHING = Need()
 
 
 def take(data: object, shape: Shape, need: Need) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Return a plain copy of what is needed, and the faults as pairs of path and sentence."""
+    """Return a plain copy of the names in this shape, and the faults as pairs of path and sentence."""
     taker = _Taker()
     found = taker.value(data, shape, need, "", 0)
     return found if isinstance(found, dict) else {}, taker.faults
@@ -189,52 +198,48 @@ class _Taker:
         """The value's copy. What is missing below is named there."""
         self._values += 1
         if self._values > VALUES_MAX or depth > DEPTH_MAX:
-            self._fault(path, f"Send {VALUES_MAX:,} values or fewer, in {DEPTH_MAX} levels")
-            return None
-        if value is None or (shape.is_optional and value in _EMPTY):
-            return self._absent(shape, need, path, depth)
+            return self._fault(path, f"Send {VALUES_MAX:,} values or fewer, in {DEPTH_MAX} levels")
+        if value is None and (shape.is_optional or shape.type is not ValueType.OBJECT):
+            return None if shape.is_optional else self._fault(path, WORDS[shape.type])
         if shape.type is ValueType.OBJECT:
-            return self._object(value, shape, need, path, depth)
+            return self._object({} if value is None else value, shape, need, path, depth)
         if shape.type is ValueType.LIST:
             return self._list(value, shape, need, path, depth)
         return self._single(value, shape, path)
-
-    def _absent(self, shape: Shape, need: Need, path: str, depth: int) -> Any:
-        if shape.is_optional:
-            return None
-        if shape.type is ValueType.OBJECT and shape.parts:
-            return self._object({}, shape, need, path, depth)
-        self._fault(path, WORDS[shape.type])
-        return None
 
     def _object(self, value: object, shape: Shape, need: Need, path: str, depth: int) -> Any:
         if not isinstance(value, dict):
             return self._fault(path, WORDS[ValueType.OBJECT])
         goes_all_through = need.is_whole or ITEM in need.parts
-        inner = dict.fromkeys(shape.parts, _WHOLE) if goes_all_through else need.parts
         prefix = f"{path}." if path else ""
         return {
-            name: self.value(value.get(name), part, inner[name], prefix + name, depth + 1)
+            name: self.value(
+                value.get(name),
+                part,
+                _WHOLE if goes_all_through else need.parts.get(name, _NOTHING),
+                prefix + name,
+                depth + 1,
+            )
             for name, part in shape.parts.items()
-            if name in inner
+            if not part.is_own or goes_all_through or name in need.parts
         }
 
     def _list(self, value: object, shape: Shape, need: Need, path: str, depth: int) -> Any:
         if not isinstance(value, list):
             return self._fault(path, WORDS[ValueType.LIST])
+        if shape.is_optional and not value:
+            return None
         item = shape.item or Shape(_ANY, is_optional=True)
         inner = _WHOLE if need.is_whole else need.parts.get(ITEM, _NOTHING)
-        if len(value) * max(len(item.parts), 1) > VALUES_MAX:
-            return self._fault(path, f"Send {VALUES_MAX // max(len(item.parts), 1):,} items or fewer")
-        found = []
-        for index, one in enumerate(value):
-            if self._values > VALUES_MAX:
-                break
-            found.append(self.value(one, item, inner, f"{path}[{index}]", depth + 1))
-        return found
+        most = VALUES_MAX // (1 + len(item.parts))
+        if len(value) > most:
+            return self._fault(path, f"Send {most:,} items or fewer")
+        return [self.value(one, item, inner, f"{path}[{index}]", depth + 1) for index, one in enumerate(value)]
 
     def _single(self, value: object, shape: Shape, path: str) -> Any:
         if isinstance(value, str):
+            if not value and shape.is_optional:
+                return None
             self._chars += len(value)
             if self._chars > CHARS_MAX:
                 return self._fault(path, f"Send {CHARS_MAX:,} characters or fewer in all")
@@ -262,7 +267,9 @@ def _typed(value: object, wanted: ValueType | None) -> Any:
         case ValueType.DATE:
             return value if as_date(value) is not None else None
         case ValueType.URL:
-            return value if isinstance(value, str) and (value == "" or _is_web_address(value)) else None
+            return value if isinstance(value, str) and (value == "" or is_web_address(value)) else None
+        case ValueType.CURRENCY:
+            return value if isinstance(value, str) and is_currency(value) else None
         case ValueType.TEXT:
             # Order numbers are numbers to many a shop system.
             return value if isinstance(value, str) else _finite(value)
@@ -273,13 +280,3 @@ def _finite(value: object) -> int | float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if -NUMBER_MAX <= value <= NUMBER_MAX else None  # not a number is neither
-
-
-def _is_web_address(text: str) -> bool:
-    if len(text) > URL_MAX or any(character <= " " or character in '"<>\\^`{|}' for character in text):
-        return False
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        return False

@@ -17,10 +17,9 @@ from markupsafe import Markup, escape
 
 from mail.templates.filtering import LINE_BREAK, check_size, number_of, plain_text, template_filter, whole_number
 from mail.templates.lexing import Fault, shorten
-from mail.templates.values import DATE_WORDS, MONEY_WORDS, as_date, as_decimal, as_text
+from mail.templates.values import DATE_WORDS, MONEY_WORDS, as_date, as_decimal, as_text, is_currency
 
 _FORMS = ("medium", "long", "short", "full", "time", "datetime")
-_CURRENCY = re.compile(r"[A-Z]{3}")
 _SCHEMES = frozenset({"http", "https", "mailto", "tel"})
 _HIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f]")
 
@@ -34,7 +33,7 @@ def money(context: Any, value: object, currency: object = None) -> str:
     if amount is None:
         raise Fault(f"“{shorten(as_text(value))}” is no amount. {MONEY_WORDS}")
     code = context.run.currency if currency in (None, "") else plain_text(currency).upper()
-    if not _CURRENCY.fullmatch(code):
+    if not is_currency(code):
         raise Fault(f"“{shorten(code)}” is no currency. Use its three letters, like EUR")
     return _money(amount, code, context.run.locale)
 

@@ -140,7 +140,7 @@ REFUND = Kind(
     (
         *names.ORDER,
         needed("refund.amount", "What is paid back", ValueType.MONEY),
-        optional("refund.currency", "Currency of the amounts, like EUR; otherwise that of the store"),
+        optional("refund.currency", "Currency of the amounts; otherwise that of the store", ValueType.CURRENCY),
         needed("refund.made_at", "When it was paid back", ValueType.DATE),
         optional("refund.reason", "Why, in a sentence for the customer", longest=names.SENTENCES_MAX),
         optional("refund.method", "Where the money goes, like “Visa ending in 4242”"),
@@ -242,7 +242,7 @@ BACK_IN_STOCK = Kind(
         needed("product.url", "Page of the product", ValueType.URL),
         optional("product.variant", "Size, colour or other choice"),
         optional("product.price", "Price of the product", ValueType.MONEY),
-        optional("product.currency", "Currency of the price, like EUR; otherwise that of the store"),
+        optional("product.currency", "Currency of the price; otherwise that of the store", ValueType.CURRENCY),
         optional("product.image_url", "Picture of the product", ValueType.URL),
         optional("product.quantity", "How many there are", ValueType.NUMBER),
         names.UNSUBSCRIBE_URL,

@@ -84,7 +84,7 @@ class DoesNotRender(Exception):
 
 
 class DataMissing(Exception):
-    """The data lacks names that this template uses, or has them in a form that cannot be used.
+    """The data lacks names that this kind needs, or the template's own, or has them in a form that cannot be used.
 
     `faults` is pairs of path and sentence: ("order.lines[2].name", "Send a text").
     """
@@ -130,7 +130,7 @@ def render(
     absent are empty. `sample` is the store's own for this template: names that it has beyond the kind's may be used.
 
     Raises:
-        DataMissing: names that the texts need are absent or of another form, all of them.
+        DataMissing: names that the kind needs, or the texts, are absent or of another form, all of them.
         DoesNotRender: the texts themselves are wrong, or a limit was reached.
     """
     texts = _compiled(source)

@@ -20,7 +20,15 @@ NUMBER_MAX = 10**15
 MONEY_WORDS = 'Send a number or a text, like 12.5 or "12.50"'
 DATE_WORDS = 'Send a date or a time with its zone, like "2027-01-31" or "2027-01-31T09:00:00Z"'
 
-_DECIMAL = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,10})?", re.A)
+# For JSON Schema too, which looks for a pattern anywhere.
+DECIMAL = r"-?[0-9]{1,15}(?:\.[0-9]{1,10})?"
+CURRENCY = r"[A-Z]{3}"
+WEB_ADDRESS = r"https?://[A-Za-z0-9\u00a1-\uffff][^\x00-\x20\"<>\\^`{|}\x7f-\x9f]*"
+WEB_ADDRESS_MAX = 2_000  # browsers and mail programs take about as much
+
+_DECIMAL = re.compile(DECIMAL)
+_CURRENCY = re.compile(CURRENCY)
+_WEB_ADDRESS = re.compile(WEB_ADDRESS)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.A)
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:]{5,8}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})", re.A)
 _FORLOOP = frozenset({"length", "index", "index0", "rindex", "rindex0", "first", "last", "parentloop"})
@@ -98,6 +106,16 @@ def as_decimal(value: object) -> Decimal | None:
     if isinstance(value, int | float):
         return Decimal(str(value)) if -NUMBER_MAX <= value <= NUMBER_MAX else None  # not a number is neither
     return Decimal(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else None
+
+
+def is_currency(text: str) -> bool:
+    """Whether this can be a currency of ISO 4217."""
+    return _CURRENCY.fullmatch(text) is not None
+
+
+def is_web_address(text: str) -> bool:
+    """Whether this is an address that a mail may lead to."""
+    return len(text) <= WEB_ADDRESS_MAX and _WEB_ADDRESS.fullmatch(text) is not None
 
 
 def as_date(value: object) -> date | datetime | None:

@@ -12,6 +12,7 @@ class ValueType(enum.StrEnum):
     MONEY = "money"  # a number, or a text like "12.50"; the filter `money` shows it
     DATE = "date"  # RFC 3339, like "2027-01-31" or "2027-01-31T09:00:00Z"; the filter `date` shows it
     URL = "url"  # https: or http:, nothing else
+    CURRENCY = "currency"  # ISO 4217, like "EUR"
     FLAG = "flag"
     LIST = "list"  # of objects; the names within it stand as "order.lines[].name"
     OBJECT = "object"
@@ -84,7 +85,7 @@ def totals_of(owner: str) -> tuple[Variable, ...]:
         optional(f"{owner}.tax", "Tax that is added to the prices", ValueType.MONEY),
         optional(f"{owner}.tax_included", "Tax that the total contains already", ValueType.MONEY),
         needed(f"{owner}.total", "What the customer pays in all", ValueType.MONEY),
-        optional(f"{owner}.currency", "Currency of the amounts, like EUR; otherwise that of the store"),
+        optional(f"{owner}.currency", "Currency of the amounts; otherwise that of the store", ValueType.CURRENCY),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -135,12 +134,6 @@ def test_answers_are_as_it_says(document: dict[str, Any], send: Send, call: Call
         ("Problem", call("GET", "/nothing").json),
     ):
         assert fits(document, name, value) == [], name
-
-
-def test_templates_are_not_told_of_before_they_are_there(document: dict[str, Any], send: Send) -> None:
-    assert "template" not in json.dumps(document["components"]["schemas"]["NewMessage"]["properties"])
-    answer = send({**MESSAGE, "template": "welcome", "data": {}})
-    assert {one["field"] for one in answer.json["errors"]} == {"template", "data"}
 
 
 def test_it_names_this_installation(document: dict[str, Any]) -> None:

@@ -123,7 +123,8 @@ SOURCES: Mapping[str, str] = {
     + "".join(f"<b a={n}>" for n in range(2_000))
     + "</p>"
     + "<p>x</p>" * 7_000,
-    "bold in a loop": "<p>{% for i in (1..9000) %}<b a={{ i }}>{% endfor %}</p>{% for i in (1..900) %}<p>x</p>{% endfor %}",
+    "bold in a loop": "<p>{% for i in (1..9000) %}<b a={{ i }}>{% endfor %}</p>"
+    "{% for i in (1..900) %}<p>x</p>{% endfor %}",
     "tables within tables": _times("<table><tr><td>", 6_000),
     "divisions within divisions": _times("<div>", 19_000),
     "divisions closed within comments": _times("<div><!--</div>-->", 5_000),
