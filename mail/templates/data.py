@@ -37,7 +37,7 @@ WORDS: Mapping[ValueType | None, str] = {
     ValueType.NUMBER: "Send a number, like 3",
     ValueType.MONEY: MONEY_WORDS,
     ValueType.DATE: DATE_WORDS,
-    ValueType.URL: f"Send a web address that begins with https:// or http://, of {WEB_ADDRESS_MAX:,} characters or fewer",
+    ValueType.URL: f"Send a web address with https:// or http://, of {WEB_ADDRESS_MAX:,} characters or fewer",
     ValueType.CURRENCY: "Send a currency by its three letters, like EUR",
     ValueType.FLAG: "Send true or false",
     ValueType.LIST: "Send a list",
