@@ -15,7 +15,8 @@ from tests.conftest import Browser
 FILLED = {
     "display_name": "Acme & Söhne", "logo_url": "https://cdn.acme.example/logo.png", "logo_width": "120",
     "accent": "#AA0000", "header_color": "#fee", "website_url": "https://acme.example",
-    "support_email": "help@acme.example", "address": "Main St 1\r\n1010 Vienna", "legal": "FN 1234\r\nVAT 1", "locale": "de_AT", "time_zone": "europe/vienna",
+    "support_email": "help@acme.example", "address": "Main St 1\r\n1010 Vienna",
+    "legal": "FN 1234\r\nVAT 1", "locale": "de_AT", "time_zone": "europe/vienna",
     "currency": "chf",
 }  # fmt: skip
 
@@ -36,7 +37,8 @@ def test_what_is_entered_is_how_mails_look(alice: Browser, store: Store) -> None
     assert look == brand.Look(
         name="Acme & Söhne", logo_url="https://cdn.acme.example/logo.png", logo_width=120,
         website_url="https://acme.example/", support_email="help@acme.example", accent="#aa0000",
-        header_color="#ffeeee", address=("Main St 1", "1010 Vienna"), legal=("FN 1234", "VAT 1"), locale="de-AT", time_zone="Europe/Vienna",
+        header_color="#ffeeee", address=("Main St 1", "1010 Vienna"), legal=("FN 1234", "VAT 1"),
+        locale="de-AT", time_zone="Europe/Vienna",
         currency="CHF",
     )  # fmt: skip
     page = html.unescape(alice.get(url(store)).text)

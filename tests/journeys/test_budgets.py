@@ -109,7 +109,7 @@ def test_a_first_visit_costs_little_and_every_later_page_one_small_answer(
             assert nodes <= NODES, (url, nodes)
 
 
-TABS = ("advanced-smtp", "smtp", "messages", "api-keys", "edit", "method", "copy", "delete", "disconnect")
+TABS = ("advanced-smtp", "smtp", "messages", "templates", "api-keys", "edit", "method", "copy", "delete", "disconnect")
 
 
 def test_fragments_are_small(furnished: Page) -> None:

@@ -22,6 +22,7 @@ def pages(page: Page, installation: Installation) -> Iterator[str]:
     yield from _testing(page, installation)
     key = yield from _sending(page, installation)
     yield from _deciding(page, installation, key)
+    yield from _writing_templates(page, installation)
     yield from _around_a_store(page, installation)
 
 
@@ -215,6 +216,52 @@ def _deciding(page: Page, installation: Installation, key: str) -> Iterator[str]
     expect(page.get_by_text("Repeats")).to_be_visible()
     yield "message-repeats"
     installation.start_worker()
+
+
+def _writing_templates(page: Page, installation: Installation) -> Iterator[str]:
+    page.goto(f"{installation.url}/stores/3/templates/brand")
+    _expect_mail(page)
+    yield "templates-brand"
+    page.get_by_label("Currency").fill("Euro")
+    page.get_by_label("Logo URL").fill("http://acmestore.example/logo.png")
+    page.locator("#save-btn").click()
+    expect(page.locator("#err-sum")).to_be_visible()
+    yield "templates-brand-errors"
+    editor = f"{installation.url}/stores/3/templates/order-confirmation/en"
+    page.goto(editor)
+    _expect_mail(page)
+    yield "template-editor"
+    page.locator(".mail-head label", has_text="Dark").click()
+    page.locator("#html").fill("<h1>Thank you</h1>\n<p>We received {{ order.numbr }}.</p>\n{% if order %}")
+    expect(page.locator("#html-problems li").first).to_be_visible()
+    yield "template-editor-problems"
+    page.locator("#save-btn").click()
+    expect(page.locator("#err-sum")).to_be_visible()
+    yield "template-editor-refused"
+    for line in ("We have received your order {{ order.number }}.", "Your order {{ order.number }} is with us."):
+        page.locator("#html").fill(f"<h1>Thank you</h1>\n<p>{line}</p>\n<p>You hear from us again.</p>")
+        page.locator("#save-btn").click()
+        expect(page.locator("[data-save-text]")).to_contain_text("All changes saved")
+    page.get_by_role("button", name="Send me a sample").click()
+    expect(page.locator("#sample-result")).to_contain_text("accepted", timeout=30_000)
+    page.locator(".mail-head label", has_text="Phone").click()
+    yield "template-editor-sample"
+    page.get_by_role("button", name="Reset to default").click()
+    yield "template-reset"
+    page.goto(f"{editor}/versions?compare=1")
+    yield "template-versions"
+    page.goto(f"{editor.replace('order-confirmation', 'refund')}/versions")
+    yield "template-versions-empty"
+    page.goto(f"{installation.url}/stores/3/templates")
+    page.get_by_role("switch", name="Send Refund").uncheck()
+    page.locator("#kind-refund").get_by_role("button", name="Turn off").click()
+    expect(page.locator("#kind-refund")).to_contain_text("Off since")
+    page.get_by_role("switch", name="Send Invoice").uncheck()
+    yield "templates"
+
+
+def _expect_mail(page: Page) -> None:
+    expect(page.frame_locator(".stage iframe").locator("body")).to_contain_text("Acme Store")
 
 
 def _around_a_store(page: Page, installation: Installation) -> Iterator[str]:
