@@ -123,8 +123,7 @@
   document.addEventListener("htmx:after:swap", (event) => {
     const target = event.detail.ctx?.target?.id;
     numberAll();
-    if (target === "mail-state" && !stale()) show();
-    if (target === "template-form" || target === "brand-form") show();
+    if (["mail-state", "template-form", "brand-form"].includes(target) && !stale()) show();
   });
 
   const start = () => { numberAll(); stale(); };

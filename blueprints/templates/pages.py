@@ -43,7 +43,8 @@ def slug(kind: Kind) -> str:
 
 def load_kind(text: str) -> Kind:
     """The kind that this part of a URL names; 404 when there is none."""
-    return kinds.find(text.replace("-", "_")) or abort(404) if text == text.lower() and "_" not in text else abort(404)
+    kind = kinds.find(text.replace("-", "_"))
+    return kind if kind is not None and slug(kind) == text else abort(404)
 
 
 def load_locale(text: str) -> str:

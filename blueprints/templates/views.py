@@ -108,7 +108,7 @@ def _refuse(store: Store, kind: Kind, locale: str, form: TemplateForm, **more: o
     errors = tuple(str(words) for field in form for words in field.errors) + tuple(map(str, form.form_errors))
     asked = {"expected": form.expected_number} if form.expected_number is not None else {}
     editor = open_editor(store, kind, locale, form.draft, form_errors=errors, **asked, **more)
-    return show_editor(editor, "templates/_form.html", status=422)
+    return show_editor(editor, "templates/_refused.html", status=422)
 
 
 def _show_both(store: Store, kind: Kind, locale: str, draft: Draft) -> Response:
@@ -116,7 +116,7 @@ def _show_both(store: Store, kind: Kind, locale: str, draft: Draft) -> Response:
     db.session.rollback()
     editor = open_editor(store, kind, locale, draft)
     editor.conflict = diffs.compare(editor.present.draft, draft)
-    return show_editor(editor, "templates/_form.html", status=409)
+    return show_editor(editor, "templates/_refused.html", status=409)
 
 
 @bp.post("/stores/<int:store_id>/templates/<kind>/<locale>/check")

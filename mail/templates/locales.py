@@ -58,11 +58,19 @@ def standing_in(locale: str, fallback: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+# Languages whose regions write dates and amounts in ways that customers notice, and the regions people sell to.
+_REGIONS: Final = {
+    "ar": "AE EG SA", "de": "AT CH DE LI LU", "en": "AU CA GB IE IN NZ US ZA", "es": "AR CL CO ES MX PE US",
+    "fr": "BE CA CH FR LU", "it": "CH IT", "nl": "BE NL", "pt": "BR PT", "sv": "FI SE", "zh": "CN HK SG TW",
+}  # fmt: skip
+
+
 @lru_cache(maxsize=1)
 def known() -> tuple[tuple[str, str], ...]:
-    """Return the locales to choose from as pairs of tag and English name, by name."""
-    tags = {identifier.replace("_", "-") for identifier in locale_identifiers()}
-    return tuple(sorted(((tag, name(tag)) for tag in tags if _TAG.fullmatch(tag)), key=lambda pair: pair[1]))
+    """Return locales to choose from as pairs of tag and English name, by name; many more can be typed."""
+    languages = {identifier for identifier in locale_identifiers() if re.fullmatch(r"[a-z]{2}", identifier)}
+    regional = {f"{language}-{region}" for language, regions in _REGIONS.items() for region in regions.split()}
+    return tuple(sorted(((tag, name(tag)) for tag in languages | regional), key=lambda pair: pair[1]))
 
 
 @lru_cache(maxsize=2048)

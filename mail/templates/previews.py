@@ -47,15 +47,19 @@ def preview(kind: Kind, draft: Draft, look: Look, locale: str) -> Preview:
 
 
 def snippet(variable: Variable, among: tuple[Variable, ...]) -> str:
-    """Return the Liquid by which a text shows this value; empty for an object, whose own names stand below it."""
+    """Return the Liquid by which a text shows this value; empty for an object, whose own names stand below it.
+
+    What belongs to each of a list's entries is called `item`, as in the loop that the list itself gives.
+    """
     path = variable.path
-    if "[]" in path:
-        path = "item" + path[path.rindex("[]") + 2 :]
+    inside = path.rpartition("[].")[2]
+    if inside != path:
+        path = f"item.{inside}"
     match variable.type:
         case ValueType.OBJECT:
             return ""
         case ValueType.LIST:
-            return f"{{% for item in {path.removesuffix('[]')} %}}{{{{ item }}}}{{% endfor %}}"
+            return f"{{% for item in {path} %}}\n{_first_of(variable, among)}\n{{% endfor %}}"
         case ValueType.FLAG:
             return f"{{% if {path} %}}{{% endif %}}"
         case ValueType.MONEY:
@@ -66,3 +70,9 @@ def snippet(variable: Variable, among: tuple[Variable, ...]) -> str:
         case ValueType.URL:
             return f"{{{{ {path} | link }}}}"
     return f"{{{{ {path} }}}}"
+
+
+def _first_of(entries: Variable, among: tuple[Variable, ...]) -> str:
+    start = f"{entries.path.removesuffix('[]')}[]."
+    first = next((one for one in among if one.path.startswith(start) and "[]" not in one.path[len(start) :]), None)
+    return snippet(first, among) if first else "{{ item }}"
