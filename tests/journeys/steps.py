@@ -101,6 +101,17 @@ def send_by_api(installation: Installation, key: str, **message: Any) -> dict[st
         "html": "<p>Thank you.</p>",
         **message,
     }
+    return _post(installation, key, body)
+
+
+def send_by_template(
+    installation: Installation, key: str, template: str, data: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    body = {"to": ["lena.brandt@inbox.example"], "template": template, "data": data, **more}
+    return _post(installation, key, body)
+
+
+def _post(installation: Installation, key: str, body: dict[str, Any]) -> dict[str, Any]:
     request = urllib.request.Request(
         f"{installation.url}/api/v1/messages",
         data=json.dumps(body).encode(),

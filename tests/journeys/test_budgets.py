@@ -167,6 +167,25 @@ def expect_kept_words(page: Page) -> None:
 def test_the_style_sheet_and_our_script_are_small() -> None:
     assert packed((STATIC / "app.css").read_bytes()) <= CSS
     assert packed((STATIC / "app.js").read_bytes()) <= OWN_SCRIPT
+    assert packed((STATIC / "templates.js").read_bytes()) <= OWN_SCRIPT
+
+
+def test_the_editor_and_its_answers_are_small(furnished: Page) -> None:
+    page = furnished
+    store = page.url.rsplit("/", 1)[0]
+    for path in ("templates/order-confirmation/en", "templates/invoice/de", "templates/brand"):
+        answer = page.goto(f"{store}/{path}")
+        assert answer is not None
+        assert packed(answer.body()) <= NEXT_PAGE, path
+        assert page.evaluate("document.getElementsByTagName('*').length") <= NODES, path
+    page.goto(f"{store}/templates/order-confirmation/en")
+    for pattern, act in (
+        ("/check$", lambda: page.locator("#subject").fill("Thank you")),
+        ("/en$", page.locator("#save-btn").click),
+    ):
+        with page.expect_response(re.compile(pattern)) as fragment:
+            act()
+        assert packed(fragment.value.body()) <= FRAGMENT, pattern
 
 
 def test_every_page_fits_320_pixels(furnished: Page, house: Installation) -> None:
@@ -180,7 +199,8 @@ def test_every_page_fits_320_pixels(furnished: Page, house: Installation) -> Non
     wide: list[str] = []
     for url in (
         "/stores", "/stores/new", "/no/such/page", str(address), f"{store}/messages?q=nothing",
-        *(f"{store}/{tab}" for tab in TABS),
+        *(f"{store}/{tab}" for tab in TABS), f"{store}/templates/invoice/en", f"{store}/templates/brand",
+        f"{store}/templates/invoice/en/versions",
     ):  # fmt: skip
         page.goto(url if url.startswith("http") else house.url + url)
         wide += sideways(page, url)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import FrameLocator, Page, Request, expect
 
+from mail.templates import kinds
 from tests.fakes.installation import Installation
 from tests.journeys import steps
 from tests.journeys.conftest import OpenStore, Watched
@@ -362,3 +364,63 @@ def use_smtp(page: Page, house: Installation) -> None:
     page.get_by_role("button", name=re.compile("Switch to SMTP|Use SMTP")).first.click()
     page.get_by_role("dialog").get_by_role("button", name=re.compile("Switch")).last.click()
     expect(page.get_by_role("main")).to_contain_text("Acme Store sends with SMTP")
+
+
+def bodies(message: Any) -> tuple[str, str, str]:
+    """Subject, HTML and text of a mail that arrived."""
+    sent = steps.parsed(message)
+    html, text = (sent.get_body(preferencelist=(kind,)) for kind in ("html", "plain"))
+    assert html is not None
+    assert text is not None
+    return str(sent["Subject"]), html.get_content(), text.get_content()
+
+
+def test_a_message_by_template_is_the_same_by_both_methods(open_store: OpenStore, house: Installation) -> None:
+    kind = kinds.find("order_confirmation")
+    assert kind is not None
+    page = open_store("templates/brand")
+    page.get_by_label("Postal address").fill("Hauptstraße 1\n1010 Wien")
+    page.get_by_label("Language").fill("de-AT")
+    press_save(page)
+    open_editor(page, "Order confirmation")
+    expect(page.locator("[aria-current=page]", has_text="German")).to_be_visible()
+    page.locator("#subject").fill("{{ order.number }}: danke von {{ store.name }} 🛍")
+    press_save(page)
+
+    page.goto(re.sub("/templates/.*", "/advanced-smtp", page.url))
+    steps.fill_sandbox_app(page)
+    steps.press_save(page)
+    key = steps.make_api_key(page)
+    data = kinds.sample(kind, "de")
+    steps.send_by_template(house, key, kind.key, data)
+    steps.received(house, 1)
+    use_smtp(page, house)
+    steps.send_by_template(house, key, kind.key, data)
+
+    advanced, classic = steps.received(house, 2)
+    assert advanced.mechanism in ("XOAUTH2", "OAUTHBEARER")
+    assert classic.mechanism in ("PLAIN", "LOGIN")
+    assert bodies(advanced) == bodies(classic)
+    subject, html, text = bodies(classic)
+    assert subject == f"{data['order']['number']}: danke von Acme Store 🛍"
+    for words in ("Hauptstraße 1", "1010 Wien", data["order"]["number"], data["order"]["lines"][0]["name"]):
+        assert words in html
+        assert words in text
+    assert "{{" not in html + text
+    assert set(advanced.recipients) == set(classic.recipients) == {"lena.brandt@inbox.example", steps.COPY}
+    open_editor(page, "Order confirmation")
+    expect(mail(page).locator("body")).to_contain_text(data["order"]["lines"][0]["name"])
+
+
+def test_a_message_of_a_kind_that_is_off_is_kept_as_cancelled(open_store: OpenStore, house: Installation) -> None:
+    kind = kinds.find("password_reset")
+    assert kind is not None
+    page = open_store("templates")
+    page.get_by_role("switch", name="Send Password reset").uncheck()
+    page.locator("#kind-password-reset").get_by_role("button", name="Turn off").click()
+    expect(page.locator("#live")).to_have_text("Password reset is off now.")
+    key = steps.make_api_key(page)
+    answer = steps.send_by_template(house, key, kind.key, kinds.sample(kind, "en"))
+    assert answer["status"] == "cancelled"
+    page.get_by_role("navigation", name=re.compile("^Pages of")).get_by_role("link", name="Messages").click()
+    expect(page.locator("#log-table tbody tr")).to_contain_text("Cancelled")
