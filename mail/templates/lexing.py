@@ -61,7 +61,7 @@ class Fault(FilterArgumentError):
 
     def line_in(self, source: str) -> int | None:
         """The line in this source where it happened, from 1; None where that is not known."""
-        if self.token is None or self.token.start_index < 0 or self.token.source is not source:
+        if self.token is None or self.token.start_index < 0 or self.token.source != source:
             return None
         return line_of(source, self.token.start_index)
 
