@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-DEPTH_MAX = 8
+DEPTH_MAX = 16  # a batch of orders whose lines have options is nested ten deep
 
 EachObject = Callable[[dict[str, Any]], dict[str, Any]]
 

@@ -5,6 +5,7 @@ They take and give plain text: what a filter made is escaped where it is put out
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal
@@ -228,7 +229,10 @@ def _rank(value: object) -> tuple[int, Any]:
 
 @template_filter
 def uniq(value: object) -> list[object]:
-    return list({(type(one), as_text(one)): one for one in reversed(items_of(value))}.values())[::-1]
+    found: dict[tuple[type, str], object] = {}
+    for one in items_of(value):
+        found.setdefault((type(one), as_text(one)), one)
+    return list(found.values())
 
 
 def _under(value: object, name: object) -> object:
@@ -275,12 +279,12 @@ def round_(value: object, digits: object = 0) -> int | Decimal:
 
 @template_filter
 def ceil(value: object) -> int:
-    return int(-(-Decimal(number_of(value)) // 1))
+    return math.ceil(number_of(value))
 
 
 @template_filter
 def floor(value: object) -> int:
-    return int(Decimal(number_of(value)) // 1)
+    return math.floor(number_of(value))
 
 
 @template_filter

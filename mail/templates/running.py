@@ -125,14 +125,17 @@ class Context(RenderContext):
 
     def get(self, path: list[object], *, token: Token | None, default: object = None) -> object:
         self.run.step()
+        known = 1
         try:
             value = self.scope[str(path[0])]
             for segment in path[1:]:
+                known += 1
                 value = item(value, segment)
         except KeyError:
             if self._is_part:
                 return None
-            raise Fault(f"There is no {_spell(path)} here", token=token, name=_spell(path)) from None
+            name = _spell(path[:known])
+            raise Fault(f"There is no {name} here", token=token, name=name) from None
         return value
 
     def assign(self, key: str, val: Any) -> None:

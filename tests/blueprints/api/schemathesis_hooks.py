@@ -26,3 +26,14 @@ def map_case(context: Any, case: Any) -> Any:
     if isinstance(key, str) and re.fullmatch(r"[\x21-\x7e]{1,200}", key):
         case.headers["Idempotency-Key"] = f"{next(_numbers)}-{key}"
     return case
+
+
+@schemathesis.hook
+def filter_body(context: Any, body: Any) -> bool:
+    """How deep JSON is nested no schema can say, and data may have further names with anything in them."""
+    return _depth(body) < 15
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)

@@ -214,6 +214,12 @@ def _in_a_fork(name: str, work: Callable[[], Any]) -> None:
     os._exit(0 if found else 1)
 
 
+def _burn() -> None:
+    ends = time.process_time() + 0.3
+    while time.process_time() < ends:
+        pass
+
+
 def main() -> None:
     """Measure them all."""
     source, sample = kinds.default_source(KIND, "en"), kinds.sample(KIND, "en")
@@ -224,6 +230,8 @@ def main() -> None:
         for part in ("html", "text"):
             changed: Source = replace(source, **{part: html})
             _in_a_fork(f"{part}: {name}", lambda changed=changed: rendering.check(KIND, changed, sample, LOOK, "en"))
+    _in_a_fork("control: 0.3 seconds", _burn)
+    _in_a_fork("control: 200 MB", lambda: len(bytearray(b"x") * 200_000_000))
     for name, make in DATA.items():
         data = make()
         _in_a_fork(f"data: {name}", lambda data=data: rendering.render(KIND, source, data, LOOK, "en"))
