@@ -41,8 +41,8 @@
   // Where names go in: the text that was used last.
   let last = "html";
   const takes = ["subject", "preheader", "html", "text"];
-  const insert = (code) => {
-    const field = $(last);
+  const insert = ({ insert: code, into }) => {
+    const field = $(into ?? last);
     field.focus();
     // The only way that a press of Ctrl+Z takes back.
     if (!document.execCommand("insertText", false, code)) {
@@ -117,7 +117,7 @@
   document.addEventListener("focusin", (event) => { if (takes.includes(event.target.id)) last = event.target.id; });
   document.addEventListener("click", (event) => {
     const name = event.target.closest?.("[data-insert]"), link = event.target.closest?.("a[data-line]");
-    if (name) insert(name.dataset.insert);
+    if (name) insert(name.dataset);
     if (link) { event.preventDefault(); goTo(link); }
   });
   document.addEventListener("htmx:after:swap", (event) => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy import select
 
@@ -15,8 +16,11 @@ from mail.templates.kinds import Kind
 from mail.templates.rendering import Rendered
 from models import EmailSettings, Message, Store
 from models.outbox import MessageStatus, Priority
+from models.types import utcnow
 
 SOURCE = "sample"
+# Then the page stops asking: without a worker the answer would never change.
+_PATIENCE = timedelta(minutes=1)
 _ON_THE_WAY = (MessageStatus.QUEUED, MessageStatus.SENDING)
 
 
@@ -52,6 +56,8 @@ def state_of(store: Store, uid: str) -> SampleState | None:
     if message is None:
         return None
     recipient = message.recipients[0].address
+    if message.status in _ON_THE_WAY and utcnow() - message.created_at > _PATIENCE:
+        return SampleState("warn", "The sample still waits to be sent", "Its message says what for.", uid)
     if message.status in _ON_THE_WAY:
         return SampleState("", f"Sending the sample to {recipient}", uid=uid, is_on_the_way=True)
     if message.status is MessageStatus.SENT:

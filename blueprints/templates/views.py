@@ -105,7 +105,8 @@ def save(store: Store, kind: str, locale: str) -> Response:
 
 
 def _refuse(store: Store, kind: Kind, locale: str, form: TemplateForm, **more: object) -> Response:
-    errors = tuple(str(words) for field in form for words in field.errors) + tuple(map(str, form.form_errors))
+    errors = tuple(f"{field.label.text}: {words}" for field in form for words in field.errors)
+    errors += tuple(map(str, form.form_errors))
     asked = {"expected": form.expected_number} if form.expected_number is not None else {}
     editor = open_editor(store, kind, locale, form.draft, form_errors=errors, **asked, **more)
     return show_editor(editor, "templates/_refused.html", status=422)

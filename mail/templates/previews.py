@@ -11,6 +11,13 @@ from mail.templates.rendering import DataMissing, DoesNotRender, Look, Problem, 
 
 # Gmail shows the first 102 KB of a mail and a link to the rest.
 GMAIL_CLIPS_BYTES: Final = 102 * 1024
+# Parts of the layout that a store's HTML may use: what each is for, and how it is written.
+BLOCKS: Final = (
+    ("button", "A link that looks like one", "{% render 'button', label: 'Visit us', url: store.url %}"),
+    ("notice", "Sentences that stand out", "{% render 'notice', title: 'Good to know', text: 'Write it here.' %}"),
+    ("detail", "A fact and its value", "{% render 'detail', label: 'Store', value: store.name %}"),
+    ("divider", "A thin line", "{% render 'divider' %}"),
+)
 
 
 @dataclass(frozen=True)

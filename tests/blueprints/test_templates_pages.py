@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -258,6 +259,21 @@ def test_a_sample_that_has_ended_is_asked_for_no_more(alice: Browser, store: Sto
     assert 'hx-target="#live"' in answer.text
     assert "hx-get" not in answer.text
     assert alice.htmx_get(f"/stores/{store.id}/templates/samples/nothing").status_code == 404
+
+
+def test_a_sample_that_nobody_sends_is_not_asked_for_for_ever(alice: Browser, store: Store, db: Any) -> None:
+    alice.htmx_post(url_of(store, RESET, "en", "sample"), open_(alice, store))
+    [message] = _messages()
+    message.status, message.hold_reason = MessageStatus.QUEUED, None
+    url = f"/stores/{store.id}/templates/samples/{message.uid}"
+    db.session.commit()
+    assert "hx-get" in alice.htmx_get(url).text
+    message = _messages()[0]
+    message.created_at -= timedelta(minutes=2)
+    db.session.commit()
+    answer = alice.htmx_get(url)
+    assert "still waits" in answer.text
+    assert "hx-get" not in answer.text
 
 
 def test_with_emails_off_no_sample_is_sent(alice: Browser, store: Store, db: Any) -> None:

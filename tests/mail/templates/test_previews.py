@@ -10,7 +10,7 @@ import pytest
 from mail.templates import kinds
 from mail.templates.drafts import Draft
 from mail.templates.kinds import Kind, ValueType
-from mail.templates.previews import GMAIL_CLIPS_BYTES, preview, snippet
+from mail.templates.previews import BLOCKS, GMAIL_CLIPS_BYTES, preview, snippet
 from mail.templates.rendering import Look
 
 LOOK = Look(name="Acme Store")
@@ -35,6 +35,14 @@ def test_every_name_that_is_offered_can_be_put_in_as_it_is(kind: Kind) -> None:
     shown = preview(kind, draft(kind, html="\n".join(lines)), LOOK, "en")
     assert shown.examined.errors == ()
     assert shown.mail is not None
+
+
+def test_every_block_that_is_offered_renders() -> None:
+    kind = kinds.KINDS[0]
+    shown = preview(kind, draft(kind, html="\n".join(code for _, _, code in BLOCKS)), LOOK, "en")
+    assert shown.examined.problems == ()
+    assert shown.mail is not None
+    assert "Good to know" in shown.mail.html
 
 
 @pytest.mark.parametrize("kind", kinds.KINDS, ids=lambda kind: kind.key)
