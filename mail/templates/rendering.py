@@ -186,7 +186,7 @@ class _Mail:
         html = self._page(subject, preheader, content)
         if not text.strip():
             text = finishing.text_of(content)
-            if not finishing.is_whole_page(content):
+            if text and not finishing.is_whole_page(content):
                 text = finishing.with_footer(text, self._footer())
         return Rendered(subject, preheader, html, text)
 
