@@ -37,7 +37,7 @@ soak: $(VENV)/.dev ## The long runs with kills, faults and load (about 40 minute
 
 screenshots: $(VENV)/.dev ## Take the pictures in docs/screenshots
 	@$(BIN)/python scripts/test_tools.py
-	@$(BIN)/python -m pytest tests/journeys/test_every_page.py tests/journeys/test_doctor_faults.py --screenshots=docs/screenshots
+	@$(BIN)/python -m pytest tests/journeys/test_every_page.py tests/journeys/test_doctor_faults.py tests/journeys/test_mail_looks.py --screenshots=docs/screenshots
 
 audit: $(VENV)/.dev ## Look for known weaknesses in the locked dependencies
 	@$(BIN)/pip-audit --require-hashes -r requirements.txt
