@@ -89,11 +89,16 @@ def test_no_get_writes(app: Flask, alice: Browser, store: Store, admin: User) ->
         event.remove(database.engine, "before_cursor_execute", watch)
 
 
+PLAUSIBLE = {"kind": "order-confirmation", "locale": "en"}
+
+
 def _url(rule, store) -> str:  # type: ignore[no-untyped-def]
     """The rule's address with the store's id, and a plausible value for everything else."""
     store_id = store if isinstance(store, int) else store.id
     values = {
-        name: store_id if name == "store_id" else (1 if "Integer" in type(converter).__name__ else "smtp")
+        name: store_id
+        if name == "store_id"
+        else (1 if "Integer" in type(converter).__name__ else PLAUSIBLE.get(name, "smtp"))
         for name, converter in rule._converters.items()
     }
     built = rule.build(values, append_unknown=False)

@@ -188,30 +188,32 @@ def test_line_numbers_go_along(open_store: OpenStore) -> None:
 # --- Going back
 
 
-def test_versions_are_compared_and_restored_and_the_default_comes_back(open_store: OpenStore) -> None:
+def test_the_default_comes_back_and_versions_are_compared_and_restored(open_store: OpenStore) -> None:
     page = open_store()
     open_editor(page)
-    default = page.locator("#html").input_value()
-    for words in ("First", "Second"):
-        page.locator("#html").fill(f"<p>{words}</p>\n<p>{{{{ reset.url | link }}}}</p>")
-        press_save(page)
-    page.get_by_role("link", name="Versions").click()
-    page.get_by_role("link", name="Compare version 1").click()
-    diff = page.get_by_role("region", name=re.compile("^Changes in HTML"))
-    expect(diff.locator("del")).to_contain_text("First")
-    expect(diff.locator("ins")).to_contain_text("Second")
-    assert diff.locator("del").inner_text().strip().endswith("− <p>First</p>")
-    page.locator("#restore-compared").click()
-    expect(page.get_by_text("Version 1 is in force again.")).to_be_visible()
-    expect(page.locator("#html")).to_have_value(re.compile("First"))
-    expect(mail(page).locator("body")).to_contain_text("First")
-
+    html = page.locator("#html")
+    default = html.input_value()
+    html.fill("<p>First</p>\n<p>{{ reset.url | link }}</p>")
+    press_save(page)
     page.get_by_role("button", name="Reset to default").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("button", name="Keep these texts")).to_be_focused()
     dialog.get_by_role("button", name="Reset to default").click()
     expect(page.get_by_text("The default is in force again.")).to_be_visible()
-    expect(page.locator("#html")).to_have_value(default)
+    expect(html).to_have_value(default)
+
+    html.fill("<p>Second</p>\n<p>{{ reset.url | link }}</p>")
+    press_save(page)
+    page.get_by_role("link", name="Versions").click()
+    expect(page.get_by_role("row", name=re.compile("^2 Reset to the default"))).to_be_visible()
+    page.get_by_role("link", name="Compare version 1").click()
+    diff = page.get_by_role("region", name=re.compile("^Changes in HTML"))
+    assert diff.locator("del").inner_text().strip().endswith("− <p>First</p>")
+    assert diff.locator("ins").inner_text().strip().endswith("+ <p>Second</p>")
+    page.locator("#restore-compared").click()
+    expect(page.get_by_text("Version 1 is in force again.")).to_be_visible()
+    expect(html).to_have_value(re.compile("First"))
+    expect(mail(page).locator("body")).to_contain_text("First")
 
 
 def test_a_stale_save_shows_both_versions_in_the_page(open_store: OpenStore) -> None:
