@@ -49,6 +49,12 @@ def _accepting(arguments: argparse.Namespace) -> list[str]:
     return accepting.run(rounds=_fewer(arguments), messages=arguments.messages // 5, seconds=arguments.seconds)
 
 
+def _templates(arguments: argparse.Namespace) -> list[str]:
+    from bench import templates
+
+    return templates.run(rounds=_fewer(arguments), seconds=arguments.seconds)
+
+
 def _engine(arguments: argparse.Namespace) -> list[str]:
     from bench import engine
 
@@ -85,6 +91,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
     "SMTP": _smtp,
     "Delivery": _delivery,
     "Accepting": _accepting,
+    "Templates": _templates,
     "Engine": _engine,
     "Faults": _faults,
     "Scale": _scale,

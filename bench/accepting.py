@@ -98,7 +98,7 @@ def _measure_inside(installation: Installation, results: Results) -> dict[str, F
 
 
 def _measure_http(installation: Installation, database: str, results: Results, seconds: float) -> dict[str, Figures]:
-    with _load(installation, workers=2, threads=4) as load:
+    with load_of(installation, workers=2, threads=4) as load:
         kinds = []
         for kind in KINDS:
             with _noting(results, f"{KINDS[kind]}, {DATABASES[database]}"):
@@ -116,7 +116,7 @@ def _measure_http(installation: Installation, database: str, results: Results, s
 
 def _measure_memory(installation: Installation) -> list[float]:
     """How many times its size a large attachment takes at the peak, above a worker that has had a small one."""
-    with _load(installation, workers=1, threads=4) as load:
+    with load_of(installation, workers=1, threads=4) as load:
         _ask(load, "single", 0.3)
         (web,) = children(installation.web_pid)
         before = memory_bytes(web)
@@ -130,7 +130,8 @@ def _measure_memory(installation: Installation) -> list[float]:
 
 
 @contextlib.contextmanager
-def _load(installation: Installation, *, workers: int, threads: int) -> Iterator[Child]:
+def load_of(installation: Installation, *, workers: int, threads: int) -> Iterator[Child]:
+    """A web server of this installation with a store, and who sends requests to it."""
     (store,) = installation.ask("stores", port=9)["ids"]
     key = installation.ask("api_key", store=store)["key"]
     with installation.start_web(workers=workers, threads=threads):

@@ -3,7 +3,7 @@
     python -m bench.http_load --port PORT --host NAME --key API_KEY [--connections N]
 
 Each line on the input, `alive SECONDS`, `single SECONDS`, `batch SECONDS` (50 messages a request), makes it ask for
-so long and answer with what came back. `large BYTES` hands in one message with an attachment of that size.
+so long and answer with what came back; `template` and `written` hand in an order confirmation. `large BYTES` hands in one message with an attachment of that size.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class Load:
             return f"GET /healthz HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode("ascii")
         if kind == "single":
             return self._post("/api/v1/messages", MESSAGE)
+        if kind in ("template", "written"):
+            return self._post("/api/v1/messages", _order(kind))
         return self._post("/api/v1/messages/batch", {"messages": [MESSAGE] * BATCH})
 
     def _post(self, path: str, document: object) -> bytes:
@@ -85,6 +87,18 @@ class Load:
         sock = socket.create_connection(("127.0.0.1", self._port), timeout=60)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
+
+
+def _order(kind: str) -> dict[str, object]:
+    """An order confirmation of 5 lines: by template, or as that template writes it."""
+    from bench import templates  # only this kind needs what it imports
+    from mail.templates import rendering
+
+    data = templates.order_of(5)
+    if kind == "template":
+        return {"to": MESSAGE["to"], "template": templates.KIND.key, "data": data}
+    mail = rendering.render(templates.KIND, templates.SOURCE, data, templates.LOOK, "en")
+    return {"to": MESSAGE["to"], "subject": mail.subject, "text": mail.text, "html": mail.html}
 
 
 def exchange(sock: socket.socket, request: bytes) -> int:
