@@ -20,7 +20,6 @@ from liquid.builtin.tags import assign_tag, for_tag, if_tag, unless_tag
 from liquid.exceptions import LiquidError
 from liquid.token import Token
 from liquid.undefined import StrictUndefined
-from liquid.utils import ReadOnlyChainMap
 
 from mail.templates import filters, plain_filters, tags
 from mail.templates.filtering import FILTERS
@@ -142,7 +141,7 @@ def render(text: Compiled, names: Mapping[str, object], run: Run) -> str:
         Fault: a name is missing, a value is of no use where it stands, or a limit was reached.
     """
     sink = Sink(run)
-    context = Context(text.template, ReadOnlyChainMap(names, run.shared), run)
+    context = Context(text.template, {**run.shared, **names}, run)
     try:
         text.template.render_with_context(context, sink)
     except Fault:

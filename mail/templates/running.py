@@ -55,7 +55,7 @@ class Run:
         self.steps += 1
         if self.steps > STEPS_MAX:
             raise Fault("This uses too many names and filters. Use fewer or shorter loops", is_limit=True)
-        if not self.steps & 15:
+        if not self.steps & 31:
             self.look_at_clock()
 
     def iterate(self) -> None:

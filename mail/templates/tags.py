@@ -16,7 +16,6 @@ from liquid.expression import Expression
 from liquid.stream import TokenStream
 from liquid.tag import Tag
 from liquid.token import TOKEN_TAG, Token
-from liquid.utils import ReadOnlyChainMap
 from markupsafe import Markup, escape
 
 from mail.templates.lexing import Fault, shorten
@@ -142,8 +141,7 @@ class RenderNode(Node):
         assert isinstance(context, Context)
         given = dict.fromkeys(self.part.parameters)
         given.update((one.name, one.value.evaluate(context)) for one in self.args)
-        names = ReadOnlyChainMap(given, context.run.shared)
-        inner = Context(self.part.template, names, context.run, is_part=True)
+        inner = Context(self.part.template, {**context.run.shared, **given}, context.run, is_part=True)
         try:
             self.part.template.render_with_context(inner, buffer, partial=True, block_scope=True)
         except LiquidError as error:

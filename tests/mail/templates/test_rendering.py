@@ -188,7 +188,7 @@ def test_everything_that_cannot_be_read_is_told_at_once() -> None:
         ("\n<iframe src='https://x'></iframe>", 2, "Mail programs drop <iframe>"),
         ("\n<img src='https://x/a.png'>", 2, "Give this image words"),
         ("\n<img alt='' src='http://x/a.png'>", 2, "Use https:// for this image"),
-        ("{% for i in (1..3000) %}{{ sign_in.code }} many many more words {% endfor %}", None, "Gmail cuts off"),
+        ("{% for i in (1..3000) %}{{ sign_in.code }} many many many many more words {% endfor %}", None, "Gmail cuts off"),
     ],
 )
 def test_what_mail_programs_do_not_show_is_a_warning(html: str, line: int | None, words: str) -> None:
