@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from extensions import db
@@ -21,8 +20,8 @@ from mail.intake import FieldError, Rejected
 from mail.outbox_content import TEMPLATE_OFF, NewMessage
 from mail.templates import kinds, rendering, stored
 from mail.templates.kinds import Kind
-from mail.templates.rendering import DataMissing, DoesNotRender, Look, Rendered
-from mail.templates.stored import InForce
+from mail.templates.rendering import DataMissing, DoesNotRender, Rendered
+from mail.templates.texts import Texts, sample_from, texts_of
 from models import Store
 from models.database import reading
 from models.template import LOCALE_MAX
@@ -50,22 +49,12 @@ def names_template(document: Any) -> bool:
     return isinstance(document, dict) and document.get("template") is not None
 
 
-@dataclass(frozen=True)
-class _Texts:
-    """What a store has for one kind in one locale."""
-
-    in_force: InForce
-    own_sample: Mapping[str, Any] | None
-    is_off: bool
-
-
 class _Desk:
     """Reads the messages of one request; what they share is read once."""
 
     def __init__(self, store_id: int) -> None:
         self._store_id = store_id
-        self._look: Look | None = None
-        self._texts: dict[tuple[str, str], _Texts] = {}
+        self._texts: dict[tuple[str, str | None], Texts] = {}
 
     def read(self, document: Any, key: str | None) -> Read:
         try:
@@ -108,7 +97,7 @@ class _Desk:
             new = replace(new, cancelled_because=TEMPLATE_OFF, cancelled_detail=_is_off(texts.in_force.kind))
         return new
 
-    def _rendered(self, document: dict[str, Any]) -> tuple[_Texts, Rendered]:
+    def _rendered(self, document: dict[str, Any]) -> tuple[Texts, Rendered]:
         faults = [
             FieldError(name, "Leave this out: the template writes it")
             for name in _WRITTEN
@@ -117,11 +106,12 @@ class _Desk:
         kind, data, locale = _kind_of(document, faults), _data_of(document, faults), _locale_of(document, faults)
         if faults or kind is None:
             raise Rejected(faults)
-        texts = self._texts_of(kind, locale)
-        assert self._look is not None
+        texts = self._texts.get((kind.key, locale))
+        if texts is None:
+            texts = self._texts[kind.key, locale] = texts_of(self._store_id, kind, locale)
         in_force = texts.in_force
         try:
-            found = rendering.render(kind, in_force.source, data, self._look, in_force.locale, sample=texts.own_sample)
+            found = rendering.render(kind, in_force.source, data, texts.look, in_force.locale, sample=texts.own_sample)
         except DataMissing as error:
             raise Rejected(
                 [FieldError(f"data.{path}" if path else "data", words) for path, words in error.faults]
@@ -129,23 +119,6 @@ class _Desk:
         except DoesNotRender as error:
             raise Rejected([FieldError("template", _does_not_render(kind, error))]) from None
         return texts, found
-
-    def _texts_of(self, kind: Kind, locale: str | None) -> _Texts:
-        """The texts in force; no transaction is open afterwards."""
-        wanted = kind.key, locale or ""
-        if wanted not in self._texts:
-            with reading():
-                try:
-                    if self._look is None:
-                        self._look = stored.look_of(db.session.get_one(Store, self._store_id))
-                    own = self._look.locale
-                    in_force = stored.in_force(self._store_id, kind, locale or own, own)
-                    is_off = stored.is_off(self._store_id, kind)
-                finally:
-                    db.session.rollback()
-            sample = None if in_force.is_default else _sample(in_force.sample)
-            self._texts[wanted] = _Texts(in_force, sample, is_off)
-        return self._texts[wanted]
 
 
 # What there is ------------------------------------------------------------------------------------------------------
@@ -176,7 +149,7 @@ def offered(store_id: int) -> list[Offered]:
             kind,
             kind.key not in off,
             tuple(sorted({*kinds.DEFAULT_LOCALES, *(one.locale for one in written if one.kind == kind.key)})),
-            _sample(_sample_in_force(store_id, kind, own, has_own=any(one.kind == kind.key for one in written))),
+            sample_from(_sample_in_force(store_id, kind, own, has_own=any(one.kind == kind.key for one in written))),
         )
         for kind in kinds.KINDS
     ]
@@ -186,12 +159,6 @@ def _sample_in_force(store_id: int, kind: Kind, locale: str, *, has_own: bool) -
     if has_own:
         return stored.in_force(store_id, kind, locale, locale).sample
     return json.dumps(kinds.sample(kind, locale))
-
-
-@lru_cache(128)
-def _sample(text: str) -> Mapping[str, Any]:
-    found = json.loads(text or "{}")
-    return found if isinstance(found, dict) else {}
 
 
 def _kind_of(document: Mapping[str, Any], faults: list[FieldError]) -> Kind | None:

@@ -13,7 +13,7 @@ from blueprints.messages import words
 from extensions import db as database
 from mail import audit
 from mail.outbox_content import Content, content_from, open_json
-from mail.templates import kinds, stored
+from mail.templates import brand, kinds, stored
 from mail.templates.drafts import Draft
 from models import Store, TemplateVersion
 from models.outbox import MessageContent
@@ -95,6 +95,38 @@ def test_a_later_change_changes_nothing_that_was_accepted(app: Flask, send: Send
     write(store, "Second")
     assert the_message().uid == uid
     assert (the_message().subject, content(app)) == ("First", before)
+
+
+def test_every_change_of_the_store_counts_from_the_next_message_on(send: Send, store: Store) -> None:
+    seen = []
+
+    def subject() -> str:
+        answer = send(by_template())
+        seen.append(answer.json["status"])
+        return the_message().subject
+
+    before = subject()
+    write(store, "{{ store.name }} 1")
+    assert subject() == f"{store.name} 1"
+    store.name = "New name"
+    database.session.commit()
+    assert subject() == "New name 1"
+    brand.save(store, brand.BrandDraft(display_name="Shown"), expected_version=0, actor=audit.SYSTEM)
+    database.session.commit()
+    assert subject() == "Shown 1"
+    brand.save(store, brand.BrandDraft(display_name="Shown now"), expected_version=1, actor=audit.SYSTEM)
+    database.session.commit()
+    assert subject() == "Shown now 1"
+    write(store, "{{ store.name }} 2")
+    assert subject() == "Shown now 2"
+    switch(store, off=True)
+    subject()
+    switch(store, off=False)
+    subject()
+    stored.reset(store, KIND, "en", expected_number=2, actor=audit.SYSTEM)
+    database.session.commit()
+    assert subject() == before
+    assert seen == ["queued"] * 6 + ["cancelled", "queued", "queued"]
 
 
 def test_the_data_is_never_liquid(send: Send, store: Store, app: Flask) -> None:
