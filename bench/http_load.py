@@ -3,7 +3,8 @@
     python -m bench.http_load --port PORT --host NAME --key API_KEY [--connections N]
 
 Each line on the input, `alive SECONDS`, `single SECONDS`, `batch SECONDS` (50 messages a request), makes it ask for
-so long and answer with what came back; `template` and `written` hand in an order confirmation. `large BYTES` hands in one message with an attachment of that size.
+so long and answer with what came back; `template` and `written` hand in an order confirmation. `large BYTES` hands in
+one message with an attachment of that size.
 """
 
 from __future__ import annotations
