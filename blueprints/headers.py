@@ -29,10 +29,12 @@ _ALWAYS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+# Pictures of sample mails: a frame that is nobody's shows them, and so does a mail program.
+_PICTURES = "/static/samples/"
 _VARY = ("HX-Request", "HX-Request-Type")
 # Inline styles are what a mail is made of; images are fetched as they will be for customers.
 MAIL_POLICY = (
-    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; frame-ancestors 'self'; "
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src 'self' https: data:; frame-ancestors 'self'; "
     "base-uri 'none'; form-action 'none'"
 )
 
@@ -94,6 +96,8 @@ def _finish(response: Response) -> Response:
     if current_app.config["PUBLIC_URL"].startswith("https://"):
         wanted["Strict-Transport-Security"] = "max-age=31536000"
     is_static = request.endpoint == "static"
+    if is_static and request.path.startswith(_PICTURES):
+        wanted["Cross-Origin-Resource-Policy"] = "cross-origin"
     if not is_static:
         wanted |= {"Content-Security-Policy": content_security_policy(), "Cache-Control": "no-store"}
     present = {name.lower() for name, _ in headers}

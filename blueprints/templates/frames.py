@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from flask import Response, render_template
+from flask import Response, current_app, render_template, url_for
 
 from blueprints.headers import as_mail
-from mail.templates.previews import Preview
+from mail.templates.previews import Preview, with_pictures
 
 VIEWS: Final = ("desktop", "phone", "text", "dark")
 _ASKS_FOR = re.compile(r"\(\s*prefers-color-scheme\s*:\s*(dark|light)\s*\)", re.IGNORECASE)
@@ -27,7 +27,13 @@ def show(preview: Preview, view: str) -> Response:
         return as_mail(render_template("templates/frame_broken.html", problems=preview.examined.errors))
     if view == "text":
         return as_mail(render_template("templates/frame_text.html", text=preview.mail.text))
-    return as_mail(as_seen_in(preview.mail.html, "dark" if view == "dark" else "light"))
+    html = with_pictures(preview.mail.html, pictures_url())
+    return as_mail(as_seen_in(html, "dark" if view == "dark" else "light"))
+
+
+def pictures_url() -> str:
+    """Where the pictures of the samples lie, for a mail: an address that says all of it."""
+    return f"{current_app.config['PUBLIC_URL']}{url_for('static', filename='samples')}"
 
 
 def as_seen_in(html: str, theme: str) -> str:

@@ -8,11 +8,13 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from blueprints.messages import words
+from blueprints.templates import frames
 from blueprints.web import actor, equipment, signed_in_user
 from extensions import db
 from mail import audit, outbox
 from mail.outbox_content import NewMessage
 from mail.templates.kinds import Kind
+from mail.templates.previews import with_pictures
 from mail.templates.rendering import Rendered
 from models import EmailSettings, Message, Store
 from models.outbox import MessageStatus, Priority
@@ -41,7 +43,8 @@ def send(store: Store, kind: Kind, locale: str, mail: Rendered) -> SampleState:
     if store.email_settings.emails_off:
         title = f"Emails are turned off for {store.name}, so no sample was sent"
         return SampleState("warn", title, "Turn them on in the store’s email settings, then send the sample again.")
-    new = NewMessage(to=(recipient,), subject=mail.subject, text=mail.text, html=mail.html, priority=Priority.HIGH)
+    html = with_pictures(mail.html, frames.pictures_url())
+    new = NewMessage(to=(recipient,), subject=mail.subject, text=mail.text, html=html, priority=Priority.HIGH)
     taken = outbox.enqueue(store.id, new, equipment=equipment(), source=SOURCE)
     audit.record(actor(), "template_sample_sent", store, fields=[kind.key], detail=f"{kind.name} ({locale})")
     db.session.commit()

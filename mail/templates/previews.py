@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,10 @@ from mail.templates.drafts import Draft, Examined, examine
 from mail.templates.kinds import Kind, ValueType, Variable
 from mail.templates.rendering import DataMissing, DoesNotRender, Look, Problem, Rendered, render
 
+# What the default samples call their products' pictures; files of the same names lie in static/samples.
+_SAMPLE_PICTURE: Final = re.compile(
+    r"https://shop\.example/images/(canvas-backpack|canvas-backpack-large|enamel-teapot|linen-shirt|merino-socks)\.jpg"
+)
 # Gmail shows the first 102 KB of a mail and a link to the rest.
 GMAIL_CLIPS_BYTES: Final = 102 * 1024
 # Parts of the layout that a store's HTML may use: what each is for, and how it is written.
@@ -51,6 +56,11 @@ def preview(kind: Kind, draft: Draft, look: Look, locale: str) -> Preview:
     except DataMissing as missing:
         problems = tuple(Problem("sample", None, f"{path}: {words}") for path, words in missing.faults)
     return Preview(Examined(examined.draft, problems + examined.problems, examined.data), None)
+
+
+def with_pictures(html: str, folder_url: str) -> str:
+    """Return a mail of a sample with pictures that are there, for those of the shop that the samples made up."""
+    return _SAMPLE_PICTURE.sub(lambda found: f"{folder_url}/{found[1]}.png", html)
 
 
 def snippet(variable: Variable, among: tuple[Variable, ...]) -> str:

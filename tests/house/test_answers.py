@@ -59,13 +59,21 @@ def test_a_mail_in_a_frame_can_do_nothing(alice: Browser, store: Store, path: st
     answer = alice.get(f"/stores/{store.id}/templates/{path}")
     assert answer.status_code == 200
     assert answer.headers["Content-Security-Policy"] == (
-        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; frame-ancestors 'self'; "
+        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src 'self' https: data:; frame-ancestors 'self'; "
         "base-uri 'none'; form-action 'none'"
     )
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Robots-Tag"] == "noindex"
     assert "csrf" not in answer.text
+
+
+def test_pictures_of_samples_may_be_shown_elsewhere_and_nothing_else_may(alice: Browser) -> None:
+    rules = {}
+    for path in ("samples/linen-shirt.png", "favicon.svg"):
+        with alice.get(f"/static/{path}") as answer:
+            rules[path] = answer.headers["Cross-Origin-Resource-Policy"]
+    assert rules == {"samples/linen-shirt.png": "cross-origin", "favicon.svg": "same-origin"}
 
 
 def test_two_answers_have_two_nonces(alice: Browser) -> None:

@@ -23,7 +23,7 @@ from tests.mail.templates.shop import DEFAULTS, HOSTILE_TEXTS, LOOKS, data_of, k
 pytestmark = pytest.mark.browser
 
 HERE = Path(__file__).resolve().parent
-PICTURES = HERE / "shop_pictures"
+PICTURES = (HERE / "shop_pictures", HERE.parents[1] / "static/samples")
 FONT = HERE.parents[1] / "static/vendor/geist-5.3.0-latin.woff2"
 MAIL = "https://mail.example/"
 PHONE, DESKTOP = 360, 640
@@ -76,9 +76,9 @@ class Reader:
             route.fulfill(body=self._html, content_type="text/html; charset=utf-8")
             return
         self.asked.append((route.request.resource_type, url))
-        picture = PICTURES / Path(url).with_suffix(".svg").name
-        if self.has_pictures and picture.is_file():
-            route.fulfill(body=picture.read_bytes(), content_type="image/svg+xml")
+        found = [file for folder in PICTURES for file in folder.glob(f"{Path(url).stem}.*")]
+        if self.has_pictures and found:
+            route.fulfill(path=found[0])
         else:
             route.abort()
 

@@ -128,6 +128,15 @@ def test_the_mail_is_seen_as_each_reader_sees_it(open_store: OpenStore) -> None:
     expect(mail(page).locator("pre")).to_contain_text("https://")
 
 
+def test_the_preview_shows_the_pictures_of_its_sample(open_store: OpenStore) -> None:
+    page = open_store()
+    open_editor(page, "Order confirmation")
+    pictures = mail(page).locator(".thumb img")
+    expect(pictures).to_have_count(3)
+    for picture in pictures.all():
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+
+
 def test_a_mail_can_neither_run_nor_leave_its_frame(open_store: OpenStore, watched: Watched) -> None:
     page = open_store()
     open_editor(page)

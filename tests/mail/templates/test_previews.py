@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from mail.templates import kinds
 from mail.templates.drafts import Draft
 from mail.templates.kinds import Kind, ValueType
-from mail.templates.previews import BLOCKS, GMAIL_CLIPS_BYTES, preview, snippet
+from mail.templates.previews import BLOCKS, GMAIL_CLIPS_BYTES, preview, snippet, with_pictures
 from mail.templates.rendering import Look
 
 LOOK = Look(name="Acme Store")
@@ -66,3 +67,12 @@ def test_texts_with_problems_have_no_mail() -> None:
     assert shown.mail is None
     assert shown.size_bytes == 0
     assert [one.part for one in shown.examined.errors] == ["html"]
+
+
+@pytest.mark.parametrize("locale", kinds.DEFAULT_LOCALES)
+@pytest.mark.parametrize("kind", kinds.KINDS, ids=lambda kind: kind.key)
+def test_every_picture_of_a_sample_is_there(kind: Kind, locale: str) -> None:
+    html = with_pictures(json.dumps(kinds.sample(kind, locale)), "there")
+    assert "https://shop.example/images/" not in html
+    for name in re.findall(r'there/([^"]+)"', html):
+        assert (Path(__file__).parents[3] / "static/samples" / name).is_file()
