@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tests.crash.harness import Verdict
     from tests.crash.test_random_kills import Run
 
+KILLS_HEAD = "| run | workers × threads | messages | kills | lost | doubles | marked | parked | all through after, s |"
+FAULTS_HEAD = "| fault | what came of it |"
+
 
 @dataclass
 class Figures:
@@ -31,25 +34,34 @@ class Figures:
     def add_fault(self, fault: str, came: str) -> None:
         self.faults.append(f"| {fault} | {came} |")
 
-    def lines(self) -> list[str]:
+    def lines(self, document: str = "") -> list[str]:
+        """The part as Markdown. Runs that were left out this time keep the rows that the document has of them."""
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
         return [
             "## Soak (worker processes killed with -9 at random, and faults of everything around them)",
             "",
             f"{now}, Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores. "
             "Written by `make soak`. Lost is what was accepted and reached no server; every double is identical, and "
-            "its message is marked.",
+            "its message is marked. A run that was left out this time keeps its figures.",
             "",
-            "| run | workers × threads | messages | kills | lost | doubles | marked | parked | all through after, s |",
+            KILLS_HEAD,
             "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-            *self.kills,
+            *_with_earlier(self.kills, document, KILLS_HEAD),
             "",
-            "| fault | what came of it |",
+            FAULTS_HEAD,
             "|---|---|",
-            *self.faults,
+            *_with_earlier(self.faults, document, FAULTS_HEAD),
         ]
 
     def write(self) -> None:
         """Put the part into the document; the other parts stay as they are."""
         old = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else ""
-        DOCUMENT.write_text(with_sections(old, {"Soak": self.lines()}), encoding="utf-8")
+        DOCUMENT.write_text(with_sections(old, {"Soak": self.lines(old)}), encoding="utf-8")
+
+
+def _with_earlier(rows: list[str], document: str, head: str) -> list[str]:
+    """These rows among those below this head in the document: a row of the same name takes the place of the old one."""
+    _, _, below = document.partition(f"{head}\n")
+    table = below.partition("\n\n")[0].splitlines()[1:]  # without the line of dashes
+    named = {row.split("|")[1]: row for row in table}
+    return list((named | {row.split("|")[1]: row for row in rows}).values())
