@@ -27,8 +27,15 @@ def _connections(pid: int) -> list[list[str]]:
     """The lines of /proc/net/tcp, of the network that the process lives in, for its own connections."""
     try:
         table = Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]
-        own = {os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()}
+        own = {_target(one) for one in Path(f"/proc/{pid}/fd").iterdir()}
     except OSError:
         return []  # it ended while we looked
     lines = [line.split() for line in table]
     return [line for line in lines if line[3] == ESTABLISHED and f"socket:[{line[9]}]" in own]
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return os.readlink(descriptor)
+    except OSError:
+        return ""  # a busy process closes some while we look at the others
