@@ -39,13 +39,13 @@ CONTENT_TYPE_DEFAULT = "application/octet-stream"
 # Bodies may have lines and any script's direction marks; what no mail program shows may not go in.
 BAD_IN_BODY = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 
+# Only `mail/templates/handing_in` knows what to do with these; it puts the texts in their place.
+TEMPLATE_FIELDS = ("template", "data", "locale")
 FIELDS = frozenset(
     {"to", "cc", "bcc", "reply_to", "subject", "text", "html"}
     | {"headers", "attachments", "priority", "expires_in", "send_at"}
-    | {"template", "data", "locale"}
+    | set(TEMPLATE_FIELDS)
 )
-# Only `mail/templates/handing_in` knows what to do with these; it puts the texts in their place.
-_OF_TEMPLATES = ("template", "data", "locale")
 ATTACHMENT_FIELDS = frozenset({"filename", "content_type", "content"})
 PRIORITIES = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW}
 
@@ -123,15 +123,6 @@ def read_message(document: dict[str, Any]) -> NewMessage:
     return _Reader(document).read()
 
 
-def read_batch(document: Mapping[str, Any]) -> list[NewMessage | Rejected]:
-    """Return what each of the batch's "messages" is, in their order: one that is refused stops no other.
-
-    Raises:
-        Rejected: the batch itself is none.
-    """
-    return [_read_or_refuse(item) for item in items_of_batch(document)]
-
-
 def items_of_batch(document: Mapping[str, Any]) -> list[Any]:
     """Return what stands where the batch's messages should be, in order.
 
@@ -154,13 +145,6 @@ def read_item(item: Any) -> NewMessage:
     return read_message(item)
 
 
-def _read_or_refuse(item: Any) -> NewMessage | Rejected:
-    try:
-        return read_item(item)
-    except Rejected as error:
-        return error
-
-
 class _Reader:
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
@@ -168,7 +152,7 @@ class _Reader:
 
     def read(self) -> NewMessage:
         self._refuse_unknown(self._document, FIELDS, "")
-        for name in _OF_TEMPLATES:
+        for name in TEMPLATE_FIELDS:
             if self._document.get(name) is not None:
                 self._fault(name, "Send template and data together, without subject, text and html")
         to, cc, bcc, reply_to = (self._addresses(name) for name in ("to", "cc", "bcc", "reply_to"))

@@ -25,6 +25,13 @@ SAMPLE_MAX = 50_000
 URL_MAX = 500
 ADDRESS_LINES_MAX = 500
 LEGAL_MAX = 2000
+# Of a store without a brand
+LOGO_WIDTH = 160  # CSS pixels
+ACCENT = "#2153d4"
+HEADER_COLOR = "#ffffff"
+LOCALE = "en"
+TIME_ZONE = "UTC"
+CURRENCY = "EUR"
 
 
 class TemplateVersion(Model):
@@ -74,15 +81,15 @@ class Brand(Model):
     version: Mapped[int] = mapped_column(Integer, default=1)
     display_name: Mapped[str] = mapped_column(String(150), default="")  # empty: the store's name
     logo_url: Mapped[str] = mapped_column(String(URL_MAX), default="")
-    logo_width: Mapped[int] = mapped_column(Integer, default=160)  # CSS pixels, 40 to 320
+    logo_width: Mapped[int] = mapped_column(Integer, default=LOGO_WIDTH)  # CSS pixels, 40 to 320
     website_url: Mapped[str] = mapped_column(String(URL_MAX), default="")
     support_email: Mapped[str] = mapped_column(String(320), default="")
-    accent: Mapped[str] = mapped_column(String(7), default="#2153d4")  # "#rrggbb": buttons and links
-    header_color: Mapped[str] = mapped_column(String(7), default="#ffffff")
+    accent: Mapped[str] = mapped_column(String(7), default=ACCENT)  # "#rrggbb": buttons and links
+    header_color: Mapped[str] = mapped_column(String(7), default=HEADER_COLOR)
     address: Mapped[str] = mapped_column(Text, default="")  # lines
     legal: Mapped[str] = mapped_column(Text, default="")  # lines
-    locale: Mapped[str] = mapped_column(String(LOCALE_MAX), default="en")
-    time_zone: Mapped[str] = mapped_column(String(64), default="UTC")
-    currency: Mapped[str] = mapped_column(String(3), default="EUR")
+    locale: Mapped[str] = mapped_column(String(LOCALE_MAX), default=LOCALE)
+    time_zone: Mapped[str] = mapped_column(String(64), default=TIME_ZONE)
+    currency: Mapped[str] = mapped_column(String(3), default=CURRENCY)
     updated_at: Mapped[datetime] = mapped_column(Instant, default=utcnow)
     updated_by: Mapped[str] = mapped_column(String(320), default="")

@@ -119,6 +119,14 @@ def running(settings: dict[str, Any]) -> Iterator[Flask]:
         database.engine.dispose()
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def application(request: pytest.FixtureRequest, database_url: str) -> Iterator[Flask]:
+    """An application on each kind of database in turn."""
+    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else database_url
+    with running(settings_for(url)) as found:
+        yield found
+
+
 @pytest.fixture
 def app(database_url: str, compiled_templates: FileSystemBytecodeCache) -> Iterator[Flask]:
     with running(settings_for(database_url)) as application:

@@ -21,7 +21,7 @@ from blueprints.api.openapi_parts import (
 )
 from blueprints.api.openapi_schemas import SCHEMAS, ref
 from mail import intake, intake_schema
-from mail.templates import data_schema, handing_in
+from mail.templates import data_schema, locales
 from mail.templates.kinds import KINDS, Kind
 from models.api_key import Scope
 from models.outbox import MessageStatus
@@ -90,7 +90,7 @@ def document(public_url: str) -> dict[str, Any]:
             },
             "schemas": {
                 "NewMessage": intake_schema.new_message(
-                    {kind.key: ref(_data_name(kind)) for kind in KINDS}, handing_in.LOCALE
+                    {kind.key: ref(_data_name(kind)) for kind in KINDS}, locales.TAG
                 ),
                 "NewBatch": intake_schema.new_batch(ref("NewMessage")),
                 **SCHEMAS,

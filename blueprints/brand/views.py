@@ -10,14 +10,15 @@ from blueprints import headers
 from blueprints.brand.forms import BrandForm
 from blueprints.fields import PAGE_NOT_WHOLE
 from blueprints.templates import frames
-from blueprints.web import actor, for_store, respond, see_other, signed_in_user, wants_fragment
+from blueprints.templates.pages import is_readonly
+from blueprints.web import actor, for_store, respond, see_other, wants_fragment
 from extensions import db
 from mail.templates import brand, kinds, locales, previews, stored
 from mail.templates.brand import FIELDS, BrandDraft
 from mail.templates.rendering import Look
 from mail.templates.stored import StaleSave
 from models import Store
-from models.access import Permission, may
+from models.access import Permission
 
 bp = Blueprint("brand", __name__)
 
@@ -86,7 +87,7 @@ def _show(store: Store, form: BrandForm, fragment: str | None = None, status: in
         form=form,
         brand_row=row,
         saved={name: str(value) for name, value in vars(brand.draft_of(row)).items()},
-        readonly=not may(signed_in_user(), Permission.EDIT_TEMPLATES, store),
+        readonly=is_readonly(store),
         view=frames.view_of(request.form.get("view", "")),
         **{"differences": None, "saved_just_now": False} | more,
     )

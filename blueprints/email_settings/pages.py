@@ -116,7 +116,7 @@ def context(store: Store, method: Method, form: SettingsForm | None = None, **mo
         "saved": _saved(stored, settings),
         "readonly": not may(user, Permission.EDIT_SETTINGS, store),
         "has_errors": bool(form.errors),
-        "state": "No unsaved changes",
+        "saved_just_now": False,
         "dirty": bool(form.errors),
         "notices": (),
         "differences": (),

@@ -88,7 +88,7 @@ def _save(posted: Posted, method: Method) -> Response:
     db.session.commit()
     if wants_fragment():
         changed = pages.changes_guide(posted)
-        return show(posted.store, method, notices=notices, state="All changes saved just now", guide_changed=changed)
+        return show(posted.store, method, notices=notices, saved_just_now=True, guide_changed=changed)
     flash("All changes saved.", "success")
     for notice in notices:
         flash(f"{notice.title}. {notice.text}".strip(), notice.kind)

@@ -19,14 +19,23 @@ LABELS = {
 }
 
 
-class TemplateForm(StrippedForm):
+class NumberForm(StrippedForm):
+    """A press on a button of a page that was filled at this version."""
+
+    expected = HiddenField()
+
+    @property
+    def expected_number(self) -> int | None:
+        return whole_number(self.expected.data)
+
+
+class TemplateForm(NumberForm):
     """`mail/templates/drafts` says what the texts may be; here nothing is trimmed, so that lines keep their numbers."""
 
     class Meta:
         def bind_field(self, form: Any, unbound_field: Any, options: Any) -> Any:
             return unbound_field.bind(form=form, **options)
 
-    expected = HiddenField()
     subject = StringField(LABELS["subject"])
     preheader = StringField(LABELS["preheader"])
     html = TextAreaField(LABELS["html"])
@@ -45,20 +54,6 @@ class TemplateForm(StrippedForm):
     def draft(self) -> Draft:
         return Draft(**{name: self[name].data or "" for name in LIMITS})
 
-    @property
-    def expected_number(self) -> int | None:
-        return whole_number(self.expected.data)
-
 
 class SwitchForm(StrippedForm):
     on = SwitchField("Send mails of this kind")
-
-
-class NumberForm(StrippedForm):
-    """A press on a button of a page that was filled at this version."""
-
-    expected = HiddenField()
-
-    @property
-    def expected_number(self) -> int | None:
-        return whole_number(self.expected.data)

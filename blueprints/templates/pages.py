@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,11 @@ STORE_NAMES = (
     kinds.Variable("store.url", "the store’s website, empty without one", kinds.ValueType.URL, is_optional=True),
     kinds.Variable("store.email", "the support address, empty without one", is_optional=True),
 )
+
+
+def is_readonly(store: Store) -> bool:
+    """Whether this person may look at the store's templates and brand, and no more."""
+    return not may(signed_in_user(), Permission.EDIT_TEMPLATES, store)
 
 
 # --- Addresses
@@ -136,12 +141,16 @@ class Editor:
     form_errors: tuple[str, ...] = ()
     saved_just_now: bool = False
     conflict: Any = None
-    more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_written(self) -> bool:
         """Whether the store has texts of its own in this very locale."""
         return self.present.locale == self.locale and not self.present.is_default
+
+    @property
+    def has_default(self) -> bool:
+        """Whether texts in this locale come with Storepost."""
+        return self.locale in kinds.DEFAULT_LOCALES
 
 
 def open_editor(store: Store, kind: Kind, locale: str, draft: Draft | None = None, **more: Any) -> Editor:
@@ -174,7 +183,7 @@ def show_editor(editor: Editor, fragment: str | None = None, status: int = 200, 
         variables=[(one, previews.snippet(one, editor.kind.variables)) for one in editor.kind.variables],
         blocks=previews.BLOCKS,
         store_names=[(one, previews.snippet(one, ())) for one in STORE_NAMES],
-        readonly=not may(signed_in_user(), Permission.EDIT_TEMPLATES, editor.store),
+        readonly=is_readonly(editor.store),
         has_errors=status == 422,
         **{"sample": None, "language_error": "", "language": "", "view": frames.view_of(request.form.get("view", ""))}
         | more,

@@ -6,15 +6,15 @@ from flask import Blueprint, Response, abort, flash, request, url_for
 
 from blueprints.templates import diffs, frames, pages, samples
 from blueprints.templates.forms import LABELS, NumberForm, SwitchForm, TemplateForm
-from blueprints.templates.pages import load_kind, load_locale, open_editor, show_editor, url_of
-from blueprints.web import actor, for_store, go_on, respond, see_other, signed_in_user, wants_fragment
+from blueprints.templates.pages import is_readonly, load_kind, load_locale, open_editor, show_editor, url_of
+from blueprints.web import actor, for_store, go_on, respond, see_other, wants_fragment
 from extensions import db
 from mail.templates import brand, locales, previews, stored
 from mail.templates.drafts import Draft
 from mail.templates.kinds import Kind
 from mail.templates.stored import NotAccepted, StaleSave
 from models import Store
-from models.access import Permission, may
+from models.access import Permission
 
 bp = Blueprint("templates", __name__)
 bp.add_app_template_filter(pages.slug, "kind_slug")
@@ -38,7 +38,7 @@ def index(store: Store) -> Response:
         brand_row=brand.load(store),
         groups=pages.GROUPS,
         rows=pages.load_rows(store, look),
-        readonly=_is_readonly(store),
+        readonly=is_readonly(store),
     )
 
 
@@ -230,7 +230,7 @@ def versions(store: Store, kind: str, locale: str) -> Response:
         compared=compared,
         differences=_compare(editor, compared) if compared else None,
         labels=LABELS,
-        readonly=_is_readonly(store),
+        readonly=is_readonly(store),
     )
 
 
@@ -260,7 +260,3 @@ def restore(store: Store, kind: str, locale: str, number: int) -> Response:
     db.session.commit()
     flash(f"Version {number} is in force again." if changed else f"Version {number} is in force already.", "success")
     return go_on(url_of(store, "edit", known, tag))
-
-
-def _is_readonly(store: Store) -> bool:
-    return not may(signed_in_user(), Permission.EDIT_TEMPLATES, store)

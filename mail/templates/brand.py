@@ -23,7 +23,7 @@ from mail.drafts import StaleSave
 from mail.templates.rendering import Look
 from mail.text_rules import at_most, hidden_character, parse_endpoint_url
 from models import Brand, Store
-from models.template import URL_MAX
+from models.template import ACCENT, CURRENCY, HEADER_COLOR, LOCALE, LOGO_WIDTH, TIME_ZONE, URL_MAX
 from models.types import utcnow
 
 LOGO_WIDTHS: Final = (40, 320)
@@ -39,16 +39,16 @@ class BrandDraft:
 
     display_name: str = ""
     logo_url: str = ""
-    logo_width: int = 160
+    logo_width: int = LOGO_WIDTH
     website_url: str = ""
     support_email: str = ""
-    accent: str = "#2153d4"
-    header_color: str = "#ffffff"
+    accent: str = ACCENT
+    header_color: str = HEADER_COLOR
     address: str = ""
     legal: str = ""
-    locale: str = "en"
-    time_zone: str = "UTC"
-    currency: str = "EUR"
+    locale: str = LOCALE
+    time_zone: str = TIME_ZONE
+    currency: str = CURRENCY
 
 
 FIELDS: Final = tuple(BrandDraft.__dataclass_fields__)

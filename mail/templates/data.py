@@ -17,7 +17,6 @@ from mail.templates.names import ITEM, Use
 from mail.templates.values import (
     DATE_WORDS,
     MONEY_WORDS,
-    NUMBER_MAX,
     WEB_ADDRESS_MAX,
     as_date,
     as_decimal,
@@ -277,6 +276,4 @@ def _typed(value: object, wanted: ValueType | None) -> Any:
 
 
 def _finite(value: object) -> int | float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value if -NUMBER_MAX <= value <= NUMBER_MAX else None  # not a number is neither
+    return value if isinstance(value, int | float) and as_decimal(value) is not None else None

@@ -9,9 +9,10 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from mail.templates.data import DEPTH_MAX
 from mail.templates.kinds import Kind, Source
 from mail.templates.rendering import Look, Problem, check
-from mail.text_rules import hidden_character
+from mail.text_rules import SURROGATES, hidden_character
 from models.template import PREHEADER_MAX, SAMPLE_MAX, SOURCE_MAX, TEMPLATE_SUBJECT_MAX
 
 LIMITS: Final = {
@@ -22,9 +23,7 @@ LIMITS: Final = {
     "sample": SAMPLE_MAX,
 }
 _ONE_LINE: Final = ("subject", "preheader")
-# An order's line has an option with a value: four levels. Beyond this it is an accident, or meant to hurt.
-SAMPLE_DEPTH_MAX: Final = 12
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_SURROGATE = re.compile(f"[{SURROGATES}]")
 _JSON_WORDS: Final = (
     ("Expecting property name", "Write a name in double quotes here, and no comma before }"),
     ("Expecting ',' delimiter", "Put a comma before this, or close the bracket"),
@@ -162,7 +161,7 @@ def _finite(text: str) -> float:
 def _unsound(value: Any) -> str:
     """What to do about values that no mail can hold; empty when there are none."""
     level = [value]
-    for _ in range(SAMPLE_DEPTH_MAX):
+    for _ in range(DEPTH_MAX):
         deeper: list[Any] = []
         for item in level:
             if isinstance(item, str) and _SURROGATE.search(item):
@@ -172,4 +171,4 @@ def _unsound(value: Any) -> str:
             elif isinstance(item, list):
                 deeper += item
         level = deeper
-    return f"Use {SAMPLE_DEPTH_MAX} levels of brackets or fewer" if level else ""
+    return f"Use {DEPTH_MAX} levels of brackets or fewer" if level else ""

@@ -1,6 +1,7 @@
 """The filters of a shop's mails: amounts, dates, numbers and links, as the store's locale and time zone write them.
 
-They are written by babel, which is loaded when the first one is: processes that render nothing do not pay for it.
+They are written by babel, whose rules are loaded when the first one is: processes that render nothing do not pay for
+them.
 Only `newline_to_br` and `escape` give HTML, of text that they escaped. Source: product.md 7.
 """
 
@@ -17,6 +18,7 @@ from markupsafe import Markup, escape
 
 from mail.templates.filtering import LINE_BREAK, check_size, number_of, plain_text, template_filter, whole_number
 from mail.templates.lexing import Fault, shorten
+from mail.templates.locales import babel_locale
 from mail.templates.values import DATE_WORDS, MONEY_WORDS, as_date, as_decimal, as_text, is_currency
 
 _FORMS = ("medium", "long", "short", "full", "time", "datetime")
@@ -103,14 +105,7 @@ def get_ready(locale: str) -> None:
 @lru_cache(64)
 def _locale(name: str) -> Any:
     """babel's locale of this name, of its language, or English."""
-    from babel import Locale, UnknownLocaleError
-
-    for candidate in (name, name.partition("-")[0]):
-        try:
-            return Locale.parse(candidate, sep="-")
-        except (UnknownLocaleError, ValueError):
-            continue
-    return Locale("en")
+    return babel_locale(name) or babel_locale(name.partition("-")[0]) or babel_locale("en")
 
 
 @lru_cache(64)

@@ -7,8 +7,6 @@ own, before the one that accepts; messages without a template pass by without a 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,16 +18,14 @@ from mail.intake import FieldError, Rejected
 from mail.outbox_content import TEMPLATE_OFF, NewMessage
 from mail.templates import kinds, rendering, stored
 from mail.templates.kinds import Kind
+from mail.templates.locales import spelled
 from mail.templates.rendering import DataMissing, DoesNotRender, Rendered
 from mail.templates.texts import Texts, sample_from, texts_of
 from models import Store
 from models.database import reading
 from models.template import LOCALE_MAX
 
-FIELDS = ("template", "data", "locale")
-LOCALE = r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{4})?(?:[-_](?:[A-Za-z]{2}|[0-9]{3}))?"
 _WRITTEN = ("subject", "text", "html")
-_LOCALE = re.compile(LOCALE)
 
 Read = HandedIn | Enqueued | Rejected | IdempotencyConflict
 
@@ -77,7 +73,7 @@ class _Desk:
 
     def _written(self, document: dict[str, Any]) -> NewMessage:
         """The message with its texts filled in. All that is wrong with it is told at once."""
-        rest = {name: value for name, value in document.items() if name not in (*FIELDS, *_WRITTEN)}
+        rest = {name: value for name, value in document.items() if name not in (*intake.TEMPLATE_FIELDS, *_WRITTEN)}
         faults: list[FieldError] = []
         rendered, texts = Rendered("", "", "", "-"), None
         try:
@@ -149,29 +145,25 @@ def offered(store_id: int) -> list[Offered]:
             kind,
             kind.key not in off,
             tuple(sorted({*kinds.DEFAULT_LOCALES, *(one.locale for one in written if one.kind == kind.key)})),
-            sample_from(_sample_in_force(store_id, kind, own, has_own=any(one.kind == kind.key for one in written))),
+            _sample_in_force(store_id, kind, own, has_own=any(one.kind == kind.key for one in written)),
         )
         for kind in kinds.KINDS
     ]
 
 
-def _sample_in_force(store_id: int, kind: Kind, locale: str, *, has_own: bool) -> str:
+def _sample_in_force(store_id: int, kind: Kind, locale: str, *, has_own: bool) -> Mapping[str, Any]:
     if has_own:
-        return stored.in_force(store_id, kind, locale, locale).sample
-    return json.dumps(kinds.sample(kind, locale))
+        return sample_from(stored.in_force(store_id, kind, locale, locale).sample)
+    return kinds.sample(kind, locale)
 
 
 def _kind_of(document: Mapping[str, Any], faults: list[FieldError]) -> Kind | None:
     key = document["template"]
     kind = kinds.find(key) if isinstance(key, str) else None
     if kind is None:
-        faults.append(FieldError("template", f"There is no such template. Use one of {', '.join(known_templates())}"))
+        known = ", ".join(one.key for one in kinds.KINDS)
+        faults.append(FieldError("template", f"There is no such template. Use one of {known}"))
     return kind
-
-
-def known_templates() -> tuple[str, ...]:
-    """What may stand under "template"."""
-    return tuple(kind.key for kind in kinds.KINDS)
 
 
 def _data_of(document: Mapping[str, Any], faults: list[FieldError]) -> dict[str, Any]:
@@ -185,16 +177,10 @@ def _locale_of(document: Mapping[str, Any], faults: list[FieldError]) -> str | N
     locale = document.get("locale")
     if locale is None:
         return None
-    if not isinstance(locale, str) or len(locale) > LOCALE_MAX or not _LOCALE.fullmatch(locale):
+    tag = spelled(locale) if isinstance(locale, str) and len(locale) <= LOCALE_MAX else None
+    if tag is None:
         faults.append(FieldError("locale", "Send a language, like de, or one with a region, like de-AT"))
-        return None
-    return _tidied(locale)
-
-
-def _tidied(locale: str) -> str:
-    language, *more = locale.replace("_", "-").split("-")
-    rest = (one.title() if len(one) == 4 else one.upper() for one in more)
-    return "-".join((language.lower(), *rest))
+    return tag
 
 
 def _is_off(kind: Kind) -> str:

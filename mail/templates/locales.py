@@ -11,7 +11,9 @@ from babel.localedata import locale_identifiers
 
 LOCALE_WORDS: Final = "Enter a language, like de, or one with a region, like de-AT"
 
-_TAG = re.compile(r"([a-z]{2,3})(?:[-_]([a-z]{4}))?(?:[-_]([a-z]{2}|[0-9]{3}))?", re.IGNORECASE | re.ASCII)
+# For JSON Schema too, which knows no flags.
+TAG = r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{4})?(?:[-_](?:[A-Za-z]{2}|[0-9]{3}))?"
+_TAG = re.compile(TAG)
 
 
 def parse_locale(text: str) -> str:
@@ -20,32 +22,36 @@ def parse_locale(text: str) -> str:
     Raises:
         ValueError: it is none, or none that names of months and the like are known in.
     """
-    found = _TAG.fullmatch(text.strip())
-    if found is None:
-        raise ValueError(LOCALE_WORDS)
-    language, script, region = found.groups()
-    tag = "-".join(part for part in (language.lower(), (script or "").title(), (region or "").upper()) if part)
-    if _locale(tag) is None:
+    tag = spelled(text.strip())
+    if tag is None or babel_locale(tag) is None:
         raise ValueError(LOCALE_WORDS)
     return tag
 
 
+def spelled(text: str) -> str | None:
+    """Return the one spelling of what looks like a locale, known or not; None for anything else."""
+    if not _TAG.fullmatch(text):
+        return None
+    language, *more = text.replace("_", "-").split("-")
+    return "-".join((language.lower(), *(one.title() if len(one) == 4 else one.upper() for one in more)))
+
+
 def name(tag: str) -> str:
     """Return what English speakers call the locale: "German (Austria)"; the tag itself when nobody knows it."""
-    locale = _locale(tag)
+    locale = babel_locale(tag)
     return (locale.get_display_name("en") if locale else None) or tag
 
 
 def own_name(tag: str) -> str:
     """Return what its speakers call it: "Deutsch (Österreich)"."""
-    locale = _locale(tag)
+    locale = babel_locale(tag)
     return (locale.get_display_name() if locale else None) or tag
 
 
 def direction(tag: str) -> str:
-    """Return how its texts run: "ltr" or "rtl"."""
-    locale = _locale(tag)
-    return locale.text_direction if locale else "ltr"
+    """Return how its texts run, as HTML says it: "ltr" or "rtl"."""
+    locale = babel_locale(tag)
+    return "rtl" if locale is not None and locale.text_direction == "rtl" else "ltr"
 
 
 def standing_in(locale: str, fallback: str) -> tuple[str, ...]:
@@ -74,7 +80,8 @@ def known() -> tuple[tuple[str, str], ...]:
 
 
 @lru_cache(maxsize=2048)
-def _locale(tag: str) -> Locale | None:
+def babel_locale(tag: str) -> Locale | None:
+    """Return what babel knows of this very tag, None when it knows nothing."""
     try:
         return Locale.parse(tag, sep="-")
     except (ValueError, UnknownLocaleError):

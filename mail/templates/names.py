@@ -20,11 +20,11 @@ from liquid.expression import Expression
 from liquid.token import Token
 
 from mail.templates.lexing import Fault
+from mail.templates.values import FORLOOP
 from mail.templates.wording import did_you_mean
 
 # One of a list's items, in a path.
 ITEM = "[]"
-_FORLOOP = frozenset({"length", "index", "index0", "rindex", "rindex0", "first", "last", "parentloop"})
 # What cannot be followed further: the result of a filter, a captured text, a number of a range.
 _OPAQUE = None
 
@@ -121,7 +121,7 @@ class _Walk:
             path, is_dynamic = self._resolve(expression, names)
             if path is not None and path[0] != "forloop":
                 self.uses.append(Use(path, expression.token, is_dynamic or is_given_away))
-            elif path is not None and path[1:2] and path[1] not in _FORLOOP:
+            elif path is not None and path[1:2] and path[1] not in FORLOOP:
                 raise Fault(f"There is no {'.'.join(path)}", token=expression.token, name=".".join(path))
         if isinstance(expression, FilteredExpression):
             self._check_filters(expression)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mail.templates.drafts import Draft, Examined, examine
+from mail.templates.finishing import CLIPPED_AT_BYTES
 from mail.templates.kinds import Kind, ValueType, Variable
 from mail.templates.rendering import DataMissing, DoesNotRender, Look, Problem, Rendered, render
 
@@ -14,8 +15,6 @@ from mail.templates.rendering import DataMissing, DoesNotRender, Look, Problem, 
 _SAMPLE_PICTURE: Final = re.compile(
     r"https://shop\.example/images/(canvas-backpack|canvas-backpack-large|enamel-teapot|linen-shirt|merino-socks)\.jpg"
 )
-# Gmail shows the first 102 KB of a mail and a link to the rest.
-GMAIL_CLIPS_BYTES: Final = 102 * 1024
 # Parts of the layout that a store's HTML may use: what each is for, and how it is written.
 BLOCKS: Final = (
     ("button", "A link that looks like one", "{% render 'button', label: 'Visit us', url: store.url %}"),
@@ -41,7 +40,7 @@ class Preview:
 
     @property
     def is_clipped(self) -> bool:
-        return self.size_bytes >= GMAIL_CLIPS_BYTES
+        return self.size_bytes > CLIPPED_AT_BYTES
 
 
 def preview(kind: Kind, draft: Draft, look: Look, locale: str) -> Preview:

@@ -18,9 +18,11 @@ from mail.templates.data import FAULTS_MAX, Need, Shape, need_of, shape_of, take
 from mail.templates.kinds import Kind, Source, ValueType
 from mail.templates.lexing import Fault, line_of
 from mail.templates.liquid import Compiled
+from mail.templates.locales import direction
 from mail.templates.running import Run
 from mail.templates.wording import did_you_mean
 from models.outbox import SUBJECT_MAX
+from models.template import ACCENT, CURRENCY, HEADER_COLOR, LOCALE, LOGO_WIDTH, TIME_ZONE
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,16 @@ class Look:
 
     name: str
     logo_url: str = ""
-    logo_width: int = 160
+    logo_width: int = LOGO_WIDTH
     website_url: str = ""
     support_email: str = ""
-    accent: str = "#2153d4"
-    header_color: str = "#ffffff"
+    accent: str = ACCENT
+    header_color: str = HEADER_COLOR
     address: tuple[str, ...] = ()
     legal: tuple[str, ...] = ()
-    locale: str = "en"
-    time_zone: str = "UTC"
-    currency: str = "EUR"
+    locale: str = LOCALE
+    time_zone: str = TIME_ZONE
+    currency: str = CURRENCY
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,6 @@ class DataMissing(Exception):
 # Making a mail ------------------------------------------------------------------------------------------------------
 
 _PARTS = ("subject", "preheader", "html", "text")
-_RIGHT_TO_LEFT = frozenset({"ar", "arc", "ckb", "dv", "fa", "he", "ks", "ps", "sd", "ug", "ur", "yi"})
 _LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 PREHEADER_SHOWN_MAX = 250
@@ -216,7 +217,6 @@ class _Mail:
 
 def _shared(look: Look, locale: str) -> dict[str, object]:
     """The names that every text, every part and the layout see."""
-    language = locale.partition("-")[0].lower()
     return {
         "store": {"name": look.name, "url": look.website_url, "email": look.support_email},
         "look": {
@@ -230,7 +230,7 @@ def _shared(look: Look, locale: str) -> dict[str, object]:
             "legal": list(look.legal),
         },
         "locale": locale,
-        "direction": "rtl" if language in _RIGHT_TO_LEFT else "ltr",
+        "direction": direction(locale),
     }
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import ColumnElement, Row, Select, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
@@ -98,7 +98,8 @@ def in_force(store_id: int, kind: Kind, locale: str, fallback: str) -> InForce:
     A store's version goes before the default of the same locale.
     """
     tags = standing_in(locale, fallback)
-    latest = {row.locale: row for row in db.session.scalars(_latest(store_id, kind, tags))}
+    mine = (*_latest(store_id), TemplateVersion.kind == kind.key, TemplateVersion.locale.in_(tags))
+    latest = {row.locale: row for row in db.session.scalars(select(TemplateVersion).where(*mine))}
     for tag in tags:
         row = latest.get(tag)
         if row is not None and not row.is_default:
@@ -129,7 +130,8 @@ def _sample_text(key: str, locale: str) -> str:
     return json.dumps(kinds.sample(kind, locale), indent=2, ensure_ascii=False) if kind else "{}"
 
 
-def _latest(store_id: int, kind: Kind, locales: tuple[str, ...]) -> Select[TemplateVersion]:
+def _latest(store_id: int) -> tuple[ColumnElement[bool], ...]:
+    """What is true of a store's version that no later one of its kind and locale follows."""
     later = aliased(TemplateVersion)
     highest = (
         select(func.max(later.number))
@@ -140,12 +142,7 @@ def _latest(store_id: int, kind: Kind, locales: tuple[str, ...]) -> Select[Templ
         )
         .scalar_subquery()
     )
-    return select(TemplateVersion).where(
-        TemplateVersion.store_id == store_id,
-        TemplateVersion.kind == kind.key,
-        TemplateVersion.locale.in_(locales),
-        TemplateVersion.number == highest,
-    )
+    return TemplateVersion.store_id == store_id, TemplateVersion.number == highest
 
 
 def _as_in_force(kind: Kind, row: TemplateVersion) -> InForce:
@@ -206,16 +203,10 @@ class Overview:
 
 def overview(store_id: int, kind: Kind | None = None) -> list[Overview]:
     """Return the latest version of every kind (or this one) in every locale that was ever written, by locale."""
-    highest = select(TemplateVersion.kind, TemplateVersion.locale, func.max(TemplateVersion.number).label("number"))
-    highest = highest.where(TemplateVersion.store_id == store_id)
-    if kind is not None:
-        highest = highest.where(TemplateVersion.kind == kind.key)
-    top = highest.group_by(TemplateVersion.kind, TemplateVersion.locale).subquery()
-    key = tuple_(TemplateVersion.kind, TemplateVersion.locale, TemplateVersion.number)
     columns = [getattr(TemplateVersion, name) for name in Overview.__dataclass_fields__]
-    query = select(*columns).where(
-        TemplateVersion.store_id == store_id, key.in_(select(top.c.kind, top.c.locale, top.c.number))
-    )
+    query = select(*columns).where(*_latest(store_id))
+    if kind is not None:
+        query = query.where(TemplateVersion.kind == kind.key)
     return [Overview(*row) for row in db.session.execute(query.order_by(TemplateVersion.kind, TemplateVersion.locale))]
 
 
@@ -364,18 +355,9 @@ def copy_to(source: Store, target: Store, *, actor: Actor) -> None:
     brand.copy(source, target, actor=actor)
     for key in off_kinds(source.id):
         db.session.add(TemplateSwitch(store_id=target.id, kind=key, off_by=actor.name))
-    for known in overview(source.id):
-        if known.is_default:
-            continue
-        row = db.session.scalars(
-            select(TemplateVersion).where(
-                TemplateVersion.store_id == source.id,
-                TemplateVersion.kind == known.kind,
-                TemplateVersion.locale == known.locale,
-                TemplateVersion.number == known.number,
-            )
-        ).one()
-        texts = {part: getattr(row, part) for part in ("subject", "preheader", "html", "text", "sample")}
+    for row in db.session.scalars(
+        select(TemplateVersion).where(*_latest(source.id), TemplateVersion.is_default.is_(False))
+    ).all():
         db.session.add(
             TemplateVersion(
                 store_id=target.id,
@@ -384,6 +366,6 @@ def copy_to(source: Store, target: Store, *, actor: Actor) -> None:
                 number=1,
                 made_by=actor.name,
                 origin="copied",
-                **texts,
+                **vars(draft_of(row)),
             )
         )

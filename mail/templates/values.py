@@ -31,7 +31,8 @@ _CURRENCY = re.compile(CURRENCY)
 _WEB_ADDRESS = re.compile(WEB_ADDRESS)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.A)
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:]{5,8}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})", re.A)
-_FORLOOP = frozenset({"length", "index", "index0", "rindex", "rindex0", "first", "last", "parentloop"})
+# What Liquid has under "forloop".
+FORLOOP = frozenset({"length", "index", "index0", "rindex", "rindex0", "first", "last", "parentloop"})
 
 
 def item(value: object, key: object) -> object:
@@ -50,7 +51,7 @@ def item(value: object, key: object) -> object:
         return len(value) if key == "size" else _missing(key)
     if isinstance(value, list | tuple):
         return _list_item(value, key)
-    if isinstance(value, ForLoop) and isinstance(key, str) and key in _FORLOOP:
+    if isinstance(value, ForLoop) and isinstance(key, str) and key in FORLOOP:
         found = getattr(value, key)
         return _missing(key) if isinstance(found, StrictUndefined) else found
     return len(value) if key == "size" and isinstance(value, str) else _missing(key)

@@ -13,28 +13,21 @@ from flask import Flask
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import NoResultFound
 
-from app import create_app
 from extensions import db as database
 from mail import accepting_together, outbox
 from mail.accepting_together import SHARED_CHARS, SHARED_MESSAGES, Together
 from mail.outbox import Enqueued, HandedIn, IdempotencyConflict, NewMessage
 from models import Message
 from tests import factories
-from tests.conftest import settings_for
 
 THREADS = 8
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def application(request: pytest.FixtureRequest, database_url: str) -> Iterator[Flask]:
-    on_postgres = request.param == "postgresql"
-    application = create_app(settings_for(request.getfixturevalue("postgres_url") if on_postgres else database_url))
-    with application.app_context():
-        database.create_all()
-        factories.make_store()
-        yield application
-        database.session.remove()
-        database.engine.dispose()
+@pytest.fixture
+def application(application: Flask) -> Flask:
+    """One with a store."""
+    factories.make_store()
+    return application
 
 
 @pytest.fixture

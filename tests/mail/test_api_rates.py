@@ -10,7 +10,6 @@ import pytest
 from flask import Flask
 from sqlalchemy import event, select
 
-from app import create_app
 from extensions import db as database
 from mail import api_keys
 from mail.api_keys import KeyHolder
@@ -18,7 +17,6 @@ from mail.api_rates import TOLD_AT_LEAST_EVERY, RequestRates
 from mail.audit import SYSTEM
 from models.api_usage import APIUsage
 from tests import factories
-from tests.conftest import settings_for
 
 MINUTE = 29_000_000
 
@@ -34,17 +32,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def application(request: pytest.FixtureRequest, database_url: str) -> Iterator[Flask]:
-    on_postgres = request.param == "postgresql"
-    application = create_app(settings_for(request.getfixturevalue("postgres_url") if on_postgres else database_url))
-    with application.app_context():
-        database.create_all()
-        yield application
-        database.session.remove()
-        database.engine.dispose()
 
 
 @pytest.fixture

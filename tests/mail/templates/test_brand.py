@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from mail.templates.brand import BrandDraft
 from mail.templates.locales import direction, known, name, own_name, parse_locale, standing_in
 from mail.templates.stored import StaleSave
 from models import AuditEntry, Store
+from tests.mail.templates.racing import Save, saved_at_once
 
 MAYA = Actor("Maya")
 
@@ -59,28 +59,10 @@ def test_a_stale_save_is_told(store: Store, expected: int) -> None:
 
 
 def test_of_two_first_saves_at_the_same_moment_one_is_told(app: Flask, store: Store) -> None:
-    ready, answers, store_id = threading.Barrier(2, timeout=20), [], store.id
-    db.session.rollback()
+    def save(currency: str) -> Save:
+        return lambda mine: brand.save(mine, BrandDraft(currency=currency), expected_version=0, actor=MAYA)
 
-    def save(currency: str) -> None:
-        with app.app_context():
-            ready.wait()
-            try:
-                mine = db.session.get_one(Store, store_id)
-                brand.save(mine, BrandDraft(currency=currency), expected_version=0, actor=MAYA)
-                db.session.commit()
-                answers.append("saved")
-            except StaleSave:
-                answers.append("stale")
-            finally:
-                db.session.remove()
-
-    threads = [threading.Thread(target=save, args=(currency,)) for currency in ("CHF", "USD")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert sorted(answers) == ["saved", "stale"]
+    assert saved_at_once(app, store, save("CHF"), save("USD")) == ["saved", "stale"]
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from app import create_app
 from extensions import db
 from mail import outbox
 from mail.accepting_together import Together
@@ -19,21 +16,9 @@ from mail.templates import handing_in, kinds, stored
 from models import Message, Recipient
 from models.outbox import MessageContent, MessageStatus
 from tests import factories
-from tests.conftest import settings_for
 
 CODE = {"to": ["lena@shop.example"], "template": "sign_in_code", "data": {"sign_in": {"code": "1", "minutes": 5}}}
 PLAIN = {"to": ["lena@shop.example"], "text": "Hello"}
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def application(request: pytest.FixtureRequest, database_url: str) -> Iterator[Flask]:
-    on_postgres = request.param == "postgresql"
-    application = create_app(settings_for(request.getfixturevalue("postgres_url") if on_postgres else database_url))
-    with application.app_context():
-        db.create_all()
-        yield application
-        db.session.remove()
-        db.engine.dispose()
 
 
 def hand_in(application: Flask, store_id: int, *documents: dict[str, Any]) -> list[Any]:

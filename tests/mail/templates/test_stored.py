@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -20,6 +19,7 @@ from mail.templates.stored import InForce, NotAccepted, StaleSave
 from models import AuditEntry, Brand, Store, TemplateSwitch, TemplateVersion
 from tests import factories
 from tests.conftest import running, settings_for
+from tests.mail.templates.racing import Save, saved_at_once
 
 MAYA, JON = Actor("Maya"), Actor("Jon")
 
@@ -139,29 +139,11 @@ def test_of_two_people_the_second_is_told(store: Store, kind: Kind) -> None:
 
 
 def test_two_saves_at_the_same_moment_make_one_version(app: Flask, store: Store, kind: Kind) -> None:
-    ready, answers = threading.Barrier(2, timeout=20), []
+    def save(subject: str) -> Save:
+        return lambda mine: stored.save(mine, kind, "en", draft(subject), expected_number=0, actor=MAYA)
+
     store_id = store.id
-    db.session.rollback()
-
-    def save(subject: str) -> None:
-        with app.app_context():
-            ready.wait()
-            try:
-                mine = db.session.get_one(Store, store_id)
-                stored.save(mine, kind, "en", draft(subject), expected_number=0, actor=MAYA)
-                db.session.commit()
-                answers.append(subject)
-            except StaleSave:
-                answers.append("stale")
-            finally:
-                db.session.remove()
-
-    threads = [threading.Thread(target=save, args=(subject,)) for subject in ("One", "Two")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert sorted(answers)[-1] == "stale"
+    assert saved_at_once(app, store, save("One"), save("Two")) == ["saved", "stale"]
     assert [one.number for one in stored.versions(store_id, kind, "en")] == [1]
 
 
