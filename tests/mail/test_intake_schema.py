@@ -12,9 +12,9 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 
 from mail import intake, intake_schema, text_rules
-from mail.templates import handing_in
+from mail.templates import locales
 
-VALIDATOR = OAS31Validator(intake_schema.new_message({}, handing_in.LOCALE))
+VALIDATOR = OAS31Validator(intake_schema.new_message({}, locales.TAG))
 PLAIN: dict[str, Any] = {"to": ["lena@shop.example"], "text": "Thanks."}
 FILE: dict[str, Any] = {"filename": "a.pdf", "content": "JVBERg=="}
 
