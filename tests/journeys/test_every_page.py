@@ -98,6 +98,9 @@ def take(page: Page, file: Path, width: int) -> None:
     height = page.evaluate("() => document.documentElement.scrollHeight")
     # The sticky save bar belongs at the end of the picture, not in its middle.
     page.set_viewport_size({"width": width, "height": max(900, min(height, 4000))})
+    if len(page.frames) > 1:
+        # A frame that was out of sight is painted by a process of its own, a little after the page; nothing tells when.
+        page.wait_for_timeout(500)
     # Playwright's usual helpers inject a style, which our CSP rightly refuses.
     page.screenshot(path=str(file), animations="allow", caret="initial")
     page.set_viewport_size({"width": width, "height": 900})
