@@ -11,12 +11,12 @@ import itertools
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event, exc
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, event, exc
 
 BUSY_TIMEOUT_MS = 20_000
 # A connection used this lately is taken for alive: asking it each time would be a round trip for each transaction.
@@ -80,21 +80,31 @@ def prepare_engine(engine: Engine) -> None:
             if _reads_only.get():
                 cursor.execute(words)
             else:
-                line.enter(connection.info)
+                line.enter(connection.connection.driver_connection)
                 _take_pen(cursor)
         except sqlite3.Error as error:
-            line.leave(connection.info)
+            line.leave(connection.connection.driver_connection)
             connection._handle_dbapi_exception(error, words, (), cursor, None)
 
-    @event.listens_for(engine, "commit")
-    @event.listens_for(engine, "rollback")
-    def on_end(connection: Connection) -> None:
-        if not connection.invalidated:  # it has left the line already, and has no `info` any more
-            line.leave(connection.info)
-
+    # The events of a commit and a rollback come before them, and whoever waits would find the file busy.
+    dialect: Any = engine.dialect
+    dialect.do_commit = _then(line, dialect.do_commit)
+    dialect.do_rollback = _then(line, dialect.do_rollback)
     # A connection that is lost, or thrown away, sees no end.
-    event.listen(engine, "checkin", lambda _, record: line.leave(record.info))
-    event.listen(engine, "invalidate", lambda _, record, __: line.leave(record.info))
+    event.listen(engine, "checkin", lambda lost, _: line.leave(lost))
+    event.listen(engine, "invalidate", lambda lost, *_: line.leave(lost))
+
+
+def _then(line: _Line, end: Callable[[PoolProxiedConnection], None]) -> Callable[[PoolProxiedConnection], None]:
+    """What ends a transaction, and leaves the line after it."""
+
+    def end_and_leave(connection: PoolProxiedConnection) -> None:
+        try:
+            end(connection)
+        finally:
+            line.leave(connection.driver_connection)
+
+    return end_and_leave
 
 
 class _Line:
@@ -103,19 +113,19 @@ class _Line:
     Where all of them ask, the asking takes the time that the one who writes needs.
     """
 
-    _HELD = "storepost_first_in_line"
-
     def __init__(self) -> None:
         self._first = threading.Lock()
+        self._writer: object | None = None
 
-    def enter(self, info: dict[Any, Any]) -> None:
+    def enter(self, connection: object) -> None:
         """Wait for our turn, as long as SQLite itself may be waited for; it is then SQLite that says it is busy."""
-        if self._HELD not in info and self._first.acquire(timeout=BUSY_TIMEOUT_MS / 1000):
-            info[self._HELD] = True
+        if self._writer is not connection and self._first.acquire(timeout=BUSY_TIMEOUT_MS / 1000):
+            self._writer = connection
 
-    def leave(self, info: dict[Any, Any]) -> None:
-        """Let the next one ask; it finds the file free as soon as ours is written."""
-        if info.pop(self._HELD, False):
+    def leave(self, connection: object) -> None:
+        """Let the next one ask: the file is free."""
+        if connection is not None and self._writer is connection:
+            self._writer = None
             self._first.release()
 
 
