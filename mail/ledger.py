@@ -65,9 +65,7 @@ class Ledger:
         None as well when the mailbox's rate is used up, or when the database does not answer: what is kept stays.
         """
         try:
-            with writing(), db.engine.begin() as connection:
-                self._write(connection)
-                may_go = self._ask(claimed, leave, connection)
+            may_go = self._write_and_ask(claimed, leave)
         except SQLAlchemyError:
             logger.warning("no leave for %s: the database does not answer", claimed[0].uid, exc_info=True)
             self.is_blocked = True
@@ -97,6 +95,16 @@ class Ledger:
                 self._returned.clear()
         return True
 
+    def _write_and_ask(self, claimed: Sequence[ClaimedMessage], leave: Leave) -> Collection[int]:
+        has_limits = self._per_minute is not None or self._limits.recipients_per_day is not None
+        if not has_limits and not self._returned and outbox_groups.can_go_along(self._kept):
+            lost, may_go = outbox_groups.finish_and_mark(self._kept, claimed, leave)
+            _tell_of_lost(lost)
+            return may_go
+        with writing(), db.engine.begin() as connection:
+            self._write(connection)
+            return self._ask(claimed, leave, connection)
+
     def _ask(self, claimed: Sequence[ClaimedMessage], leave: Leave, connection: Connection) -> Collection[int]:
         if self._per_minute is None:
             return outbox_finish.mark_all_committing(claimed, leave, connection)
@@ -120,8 +128,7 @@ class Ledger:
     def _write(self, connection: Connection) -> None:
         # First what goes back to the queue: a result behind it may hold the queue as a whole.
         outbox_work.give_back(self._returned, connection)
-        for claimed, outcome in outbox_groups.finish_all(self._kept, connection):
-            logger.warning("%s %s, but the claim was lost", outcome.status.value, claimed.uid)
+        _tell_of_lost(outbox_groups.finish_all(self._kept, connection))
         if self._limits.recipients_per_day is None:
             return
         reached = sum(
@@ -129,3 +136,8 @@ class Ledger:
         )
         if reached:
             pace.add_recipients(self._limits.lane, reached, connection)
+
+
+def _tell_of_lost(results: Sequence[tuple[ClaimedMessage, Outcome]]) -> None:
+    for claimed, outcome in results:
+        logger.warning("%s %s, but the claim was lost", outcome.status.value, claimed.uid)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Connection, Table, exists, select, update
+from sqlalchemy import Table, exists, select, update
 
 from extensions import db
 from mail import outbox_blobs
@@ -162,8 +162,9 @@ def load_all(claimed: Sequence[ClaimedMessage], *, equipment: Equipment) -> dict
 
     What lies in pieces is left where it is; see `Content.is_complete`.
     """
-    with reading(), db.engine.begin() as connection:
-        sealed = _sealed(connection, [one.id for one in claimed])
+    with reading():
+        rows = _contents_of.fetch_alone(db.engine, {"ids": [one.id for one in claimed]})
+    sealed: dict[int, str] = {row[0]: row[1] for row in rows}
     return {one.id: _opened(one.uid, sealed.get(one.id), equipment) for one in claimed}
 
 
@@ -179,10 +180,6 @@ def with_attachments(message: ClaimedMessage, content: Content, *, equipment: Eq
     relayed = replace(content.relayed, body=files.pop(0)) if content.relayed is not None else None
     attachments = tuple(replace(one, content=file) for one, file in zip(content.attachments, files, strict=True))
     return replace(content, relayed=relayed, attachments=attachments, stored=())
-
-
-def _sealed(connection: Connection, message_ids: Sequence[int]) -> dict[int, str]:
-    return dict(_contents_of.fetch_all(connection, {"ids": message_ids}))
 
 
 def _opened(uid: str, sealed: str | None, equipment: Equipment) -> Content | Unreadable:
@@ -267,7 +264,8 @@ def keep_sent_headers(message: ClaimedMessage, headers: tuple[Pair, ...], *, equ
     c = contents.c
     mine = exists().where(messages.c.id == message.id, messages.c.lease == message.lease)
     with writing(), db.engine.begin() as connection:
-        sealed = _sealed(connection, [message.id]).get(message.id)
+        row = _contents_of.fetch_one(connection, {"ids": [message.id]})
+        sealed = None if row is None else row[1]
         found = {**open_json(message.uid, sealed, equipment=equipment), "sent_headers": headers}
         again = seal(dumps(found), message.uid, equipment=equipment)
         connection.execute(update(contents).where(c.message_id == message.id, mine).values(sealed=again))

@@ -88,11 +88,15 @@ def mark_committing(claimed: ClaimedMessage, leave: Leave, connection: Connectio
 
 def mark_all_committing(claimed: Sequence[ClaimedMessage], leave: Leave, connection: Connection) -> set[int]:
     """Ask the same for messages of one claim, in the caller's transaction; return the row ids of those that may go."""
-    values = _leave_values(claimed, leave)
-    return {row for (row,) in _MARK[leave.settings_version is not None].fetch_all(connection, values)}
+    return {row for (row,) in MARK[exactly(leave)].fetch_all(connection, leave_values(claimed, leave))}
 
 
-def _leave_values(claimed: Sequence[ClaimedMessage], leave: Leave) -> dict[str, Any]:
+def exactly(leave: Leave) -> bool:
+    """Whether it asks for the very settings, and not only for the method."""
+    return leave.settings_version is not None
+
+
+def leave_values(claimed: Sequence[ClaimedMessage], leave: Leave) -> dict[str, Any]:
     return {
         "rows": [one.id for one in claimed],
         "token": claimed[0].lease,
@@ -105,13 +109,14 @@ def _leave_values(claimed: Sequence[ClaimedMessage], leave: Leave) -> dict[str, 
     }
 
 
-def _mark(*, exactly: bool) -> Prepared:
+def mark_statement(*, exactly: bool) -> Any:
+    """The statement that asks for leave and notes it, with `leave_values`; returns the row ids of those that may go."""
     s = email_settings.c
     wanted = [s.store_id == bindparam("store"), s.emails_off.is_(False), s.method == bindparam("by")]
     if exactly:
         grant: ColumnElement[Any] = bindparam("grant", type_=Integer)
         wanted += [s.version == bindparam("version"), or_(s.connection_id == grant, grant.is_(None))]
-    return Prepared(
+    return (
         update(messages)
         .where(
             is_among(_c.id, "rows"),
@@ -133,7 +138,7 @@ def _mark(*, exactly: bool) -> Prepared:
     )
 
 
-_MARK: Final = {exactly: _mark(exactly=exactly) for exactly in (True, False)}
+MARK: Final = {exactly: Prepared(mark_statement(exactly=exactly)) for exactly in (True, False)}
 
 
 def has_expired(claimed: ClaimedMessage) -> bool:

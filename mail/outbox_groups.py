@@ -16,23 +16,30 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Engine,
     Integer,
     Text,
     bindparam,
     case,
     column,
+    false,
     select,
+    true,
+    union_all,
     update,
 )
 
+from extensions import db
 from mail import outbox_finish
-from mail.outbox_rows import recordset
+from mail.outbox_finish import Leave
 from mail.outbox_work import NO_REASON, ClaimedMessage, attempts, messages, recipients
 from mail.outcomes import Outcome
 from models import clock
 from models.among import is_among
+from models.database import writing
 from models.outbox import MessageStatus, RecipientStatus
 from models.prepared import Prepared
+from models.rowsets import recordset
 
 Result = tuple[ClaimedMessage, Outcome]
 
@@ -53,12 +60,35 @@ def finish_all(results: Sequence[Result], connection: Connection) -> list[Result
     return lost + [result for result in others if not outbox_finish.finish(*result, connection)]
 
 
+def can_go_along(results: Sequence[Result]) -> bool:
+    """Whether `finish_and_mark` can write these: on PostgreSQL, when all of them are successes and nothing else."""
+    return _is_postgres(db.engine) and all(_is_plain_success(outcome) for _, outcome in results)
+
+
+def finish_and_mark(
+    results: Sequence[Result], claimed: Sequence[ClaimedMessage], leave: Leave
+) -> tuple[list[Result], set[int]]:
+    """Write successes and ask for leave for other messages, all in one statement that is a transaction of its own;
+    return the results whose claims are lost, and the row ids of those that may go.
+
+    A way there and back, and a commit, for each group of messages, and no more: see `can_go_along`.
+    """
+    values = outbox_finish.leave_values(claimed, leave)
+    exactly = outbox_finish.exactly(leave)
+    with writing():
+        if not results:
+            return [], {row for (row,) in outbox_finish.MARK[exactly].fetch_alone(db.engine, values)}
+        rows = _AT_ONCE_WITH_MARK[exactly].fetch_alone(db.engine, _values_at_once(results) | values)
+    written = {row for row, is_mark in rows if not is_mark}
+    return [result for result in results if result[0].id not in written], {row for row, is_mark in rows if is_mark}
+
+
 def _is_plain_success(outcome: Outcome) -> bool:
     return outcome.status is MessageStatus.SENT and not outcome.code and outcome.hold_reason is None
 
 
-def _is_postgres(connection: Connection) -> bool:
-    return connection.dialect.name == "postgresql"
+def _is_postgres(bind: Connection | Engine) -> bool:
+    return bind.dialect.name == "postgresql"
 
 
 def _write_by_table(results: Sequence[Result], connection: Connection) -> set[int]:
@@ -75,10 +105,14 @@ def _write_by_table(results: Sequence[Result], connection: Connection) -> set[in
 
 def _write_at_once(results: Sequence[Result], connection: Connection) -> set[int]:
     """The same in one statement: each further one costs a way there and back, and its rows the driver time."""
+    return {row for (row,) in _AT_ONCE.fetch_all(connection, _values_at_once(results))}
+
+
+def _values_at_once(results: Sequence[Result]) -> dict[str, Any]:
     sent = [_success_values(*result) | _attempt_values(*result) for result in results]
     people = [one for result in results for one in _recipients_of(*result)]
-    given = {"sent": json.dumps(sent), "people": json.dumps(people)}
-    return {row for (row,) in _AT_ONCE.fetch_all(connection, given)}
+    rows = [claimed.id for claimed, _ in results]
+    return {"finished": rows, "sent": json.dumps(sent), "people": json.dumps(people)}
 
 
 def _recipients_of(claimed: ClaimedMessage, outcome: Outcome) -> list[dict[str, Any]]:
@@ -146,8 +180,11 @@ _ATTEMPT_SENT: Final = Prepared(
 )
 
 
-def _at_once() -> Prepared:
-    """Everything that successes write; returns the row ids of those whose claims were ours."""
+def _at_once(mark: Any = None) -> Prepared:
+    """Everything that successes write; returns the row ids of those whose claims were ours.
+
+    With the statement of a mark beside it, on other messages: also the rows of that one, told apart by TRUE.
+    """
     texts = ("token", "by", "at_host", "answer", "queue_id")
     numbers = [column("row", BigInteger), column("number_", Integer), column("answer_code", Integer)]
     sent = recordset("sent", *numbers, *(column(name, Text) for name in texts))
@@ -161,7 +198,9 @@ def _at_once() -> Prepared:
     )
     written = (
         update(messages)
-        .where(_c.id == sent.c.row, _c.lease == sent.c.token)
+        # The first of these only for its planner: it takes a JSON value for a hundred rows, and would look at the whole
+        # table instead of fetching as many.
+        .where(is_among(_c.id, "finished"), _c.id == sent.c.row, _c.lease == sent.c.token)
         .values(_sent(sent.c.queue_id))
         .returning(_c.id)
         .cte("written")
@@ -187,7 +226,14 @@ def _at_once() -> Prepared:
         .values(status=people.c.to_status, reply_code=people.c.answer_code, reply=people.c.answer)
         .cte("reached")
     )
-    return Prepared(select(written.c.id).add_cte(tried, reached))
+    if mark is None:
+        return Prepared(select(written.c.id).add_cte(tried, reached))
+    marked = mark.cte("marked")
+    both = union_all(select(written.c.id, false()), select(marked.c.id, true()))
+    return Prepared(both.add_cte(tried, reached))
 
 
 _AT_ONCE: Final = _at_once()
+_AT_ONCE_WITH_MARK: Final = {
+    exactly: _at_once(outbox_finish.mark_statement(exactly=exactly)) for exactly in (True, False)
+}

@@ -30,8 +30,8 @@ def load(claimed: Sequence[ClaimedMessage], store_bcc: Sequence[str]) -> dict[in
     was something to write.
     """
     found: dict[int, list[RecipientRow]] = defaultdict(list)
-    with reading(), db.engine.begin() as connection:
-        for message_id, *row in _LOAD.fetch_all(connection, {"ids": [one.id for one in claimed]}):
+    with reading():
+        for message_id, *row in _LOAD.fetch_alone(db.engine, {"ids": [one.id for one in claimed]}):
             found[message_id].append(RecipientRow(*row))
     wanted = {address.casefold(): address for address in store_bcc}
     gone: list[dict[str, Any]] = []

@@ -13,37 +13,22 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
-    Column,
-    ColumnElement,
     Connection,
     Dialect,
-    Insert,
-    Integer,
-    Table,
-    TableValuedAlias,
-    Text,
-    bindparam,
-    cast,
-    column,
-    func,
     insert,
-    literal,
-    literal_column,
     select,
 )
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.sql.elements import KeyedColumnElement
 
 from mail.outbox_content import contents
 from mail.outbox_work import messages, recipients
 from models.prepared import Prepared
+from models.rowsets import insert_from, recordset
 
 # Sealed contents go to the database in groups of about this size: a batch may be as large as a request.
 GROUP_CHARS: Final = 4 * 1024 * 1024
 
 Columns = Mapping[str, Any]
 
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has no types for it
 _insert_messages = Prepared(insert(messages).returning(messages.c.id))
 _insert_contents = Prepared(insert(contents))
 _insert_recipients = Prepared(insert(recipients))
@@ -121,7 +106,7 @@ def _statement(names: tuple[str, ...]) -> Prepared:
     """Insert messages of which these columns are given; returns uid and id of each, in any order."""
     row = recordset("rows", *(messages.c[name] for name in names))
     new = (
-        _from_select(messages, {name: row.c[name] for name in names}, row)
+        insert_from(messages, {name: row.c[name] for name in names}, row.c.position)
         .returning(messages.c.uid, messages.c.id)
         .cte("new")
     )
@@ -131,35 +116,10 @@ def _statement(names: tuple[str, ...]) -> Prepared:
     people = {"message_id": new.c.id, "kind": person.c.kind, "address": person.c.address}
     return Prepared(
         select(new.c.uid, new.c.id).add_cte(
-            _from_select(contents, sealed, text, text.c.uid == new.c.uid).cte("new_contents"),
-            _from_select(recipients, people, person, person.c.uid == new.c.uid).cte("new_recipients"),
+            insert_from(contents, sealed, text.c.position, text.c.uid == new.c.uid).cte("new_contents"),
+            insert_from(recipients, people, person.c.position, person.c.uid == new.c.uid).cte("new_recipients"),
         )
     )
-
-
-def _from_select(
-    table: Table, given: Mapping[str, ColumnElement[Any]], source: TableValuedAlias, *where: ColumnElement[bool]
-) -> Insert:
-    """Insert what is selected, in the order of the source; columns that nobody names get their defaults."""
-    defaults = {one.name: _default(one) for one in table.columns if one.default and one.name not in given}
-    values = {**defaults, **given}
-    chosen = select(*values.values()).where(*where).order_by(source.c.position)
-    return insert(table).from_select(list(values), chosen, include_defaults=False)
-
-
-def recordset(parameter: str, *columns: KeyedColumnElement[Any]) -> TableValuedAlias:
-    """For PostgreSQL: the rows of a JSON parameter, with their position and columns of these names and types."""
-    kinds = [column("position", Integer), *(column(str(one.key), one.type) for one in columns)]
-    rows = func.json_to_recordset(cast(bindparam(parameter, type_=Text()), postgresql.JSON))
-    return rows.table_valued(*kinds, name=parameter).render_derived(with_types=True)
-
-
-def _default(one: Column[Any]) -> ColumnElement[Any]:
-    """What stands in a column that nobody names: as words, because each parameter costs the driver time."""
-    default: Any = one.default
-    assert default.is_scalar, f"{one} must be given"
-    value = literal(default.arg, one.type)
-    return literal_column(str(value.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True})), one.type)
 
 
 @lru_cache(32)

@@ -48,6 +48,7 @@ from models.outbox import (
     Recipient,
 )
 from models.prepared import Prepared
+from models.rowsets import insert_from
 
 LEASE = timedelta(seconds=90)
 # A claim, a slot, lives this many times longer than the time between two signs of life of its worker.
@@ -144,16 +145,16 @@ def due_stores() -> list[int]:
 
     Jumps from one store that has something waiting to the next, so it costs by their number and not by the backlog.
     """
-    with reading(), db.engine.begin() as connection:
-        return list(connection.scalars(_DUE_STORES))
+    with reading():
+        return [store_id for (store_id,) in _DUE_STORES.fetch_alone(db.engine)]
 
 
-def _due_stores() -> Any:
+def _due_stores() -> Prepared:
     first = select(func.min(_c.store_id).label("id")).where(IS_WAITING).cte("waiting", recursive=True)
     following = select(func.min(_c.store_id)).where(IS_WAITING, _c.store_id > first.c.id).scalar_subquery()
     stores = first.union_all(select(following).where(first.c.id.is_not(None)))
     is_due = exists(select(literal(1)).select_from(messages).where(_c.store_id == stores.c.id, *_IS_DUE))
-    return select(stores.c.id).where(stores.c.id.is_not(None), is_due)
+    return Prepared(select(stores.c.id).where(stores.c.id.is_not(None), is_due))
 
 
 _DUE_STORES: Final = _due_stores()
@@ -161,12 +162,18 @@ _DUE_STORES: Final = _due_stores()
 
 def backlog(store_id: int, *, at_most: int) -> int:
     """Return how many messages of a store are due, counted up to `at_most`; leaves no transaction open."""
-    with reading(), db.engine.begin() as connection:
-        return connection.scalar(_BACKLOG, {"store": store_id, "at_most": at_most}) or 0
+    with reading():
+        ((number,),) = _BACKLOG.fetch_alone(db.engine, {"store": store_id, "at_most": at_most})
+    return int(number)
 
 
-_BACKLOG: Final = select(func.count()).select_from(
-    select(_c.id).where(_c.store_id == bindparam("store"), *_IS_DUE).limit(bindparam("at_most")).subquery()
+_BACKLOG: Final = Prepared(
+    select(func.count()).select_from(
+        select(_c.id)
+        .where(_c.store_id == bindparam("store"), *_IS_DUE)
+        .limit(bindparam("at_most", type_=Integer))
+        .subquery()
+    )
 )
 
 
@@ -189,11 +196,22 @@ def claim(
     values = {"token": token, "limit": limit, "lease_ms": milliseconds(lease)}
     if store_id is not None:
         values["store"] = store_id
+    statement = _claim_statement(store_id is not None, only_suspects, begins_attempts=_is_postgres())
+    if _is_postgres():
+        with writing():
+            return _in_order(statement.fetch_alone(db.engine, values))
     with writing(), db.engine.begin() as connection:
-        rows = _claim_statement(store_id is not None, only_suspects).fetch_all(connection, values)
-        claimed = [ClaimedMessage(*row[:-1]) for row in sorted(rows, key=_urgency)]
+        claimed = _in_order(statement.fetch_all(connection, values))
         _BEGIN_ATTEMPT.run_many(connection, [{"message": one.id, "number": one.number} for one in claimed])
     return claimed
+
+
+def _is_postgres() -> bool:
+    return db.engine.dialect.name == "postgresql"
+
+
+def _in_order(rows: Iterable[tuple[Any, ...]]) -> list[ClaimedMessage]:
+    return [ClaimedMessage(*row[:-1]) for row in sorted(rows, key=_urgency)]
 
 
 def _urgency(row: tuple[Any, ...]) -> tuple[int, datetime, int]:
@@ -207,7 +225,10 @@ _DUE_BY_NOW: Final = literal_column("+messages.due_at", _c.due_at.type) <= clock
 
 
 @lru_cache
-def _claim_statement(of_store: bool, only_suspects: bool | None) -> Prepared:
+def _claim_statement(of_store: bool, only_suspects: bool | None, *, begins_attempts: bool = False) -> Prepared:
+    """Claim, and return the claimed in any order. `begins_attempts` writes their attempts along, on PostgreSQL only:
+    each further statement costs a way there and back there.
+    """
     due = select(_c.id).where(IS_WAITING, _DUE_BY_NOW, IN_TIME).order_by(_c.priority, _c.due_at, _c.id)
     due = due.limit(bindparam("limit", type_=Integer)).with_for_update(skip_locked=True)
     if of_store:
@@ -216,7 +237,7 @@ def _claim_statement(of_store: bool, only_suspects: bool | None) -> Prepared:
         due = due.where(_c.claims >= SUSPECT_CLAIMS if only_suspects else _c.claims < SUSPECT_CLAIMS)
     # As a CTE the choice is made once; PostgreSQL may run a subquery again for a row that somebody else just changed.
     chosen = due.cte("due")
-    return Prepared(
+    claim = (
         update(messages)
         .where(_c.id.in_(select(chosen.c.id)))
         .values(
@@ -230,6 +251,12 @@ def _claim_statement(of_store: bool, only_suspects: bool | None) -> Prepared:
             _c.priority, _c.due_at,
         )
     )  # fmt: skip
+    if not begins_attempts:
+        return Prepared(claim)
+    claimed = claim.cte("claimed")
+    begun = {"message_id": claimed.c.id, "number": claimed.c.last_attempt, "started_at": clock.now()}
+    begin = insert_from(attempts, begun, claimed.c.id)
+    return Prepared(select(claimed).add_cte(begin.cte("begun")))
 
 
 _BEGIN_ATTEMPT: Final = Prepared(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -16,7 +17,7 @@ from mail.outbox_work import NO_REASON, email_settings, messages
 from mail.wire_names import ascii_domain
 from models import clock
 from models.outbox import HoldReason, MessageStatus
-from models.prepared import Prepared
+from models.prepared import Prepared, Row, fetch_together
 
 # Trouble of the store's settings: it ends for all of the queue at once, when somebody mends them.
 MENDABLE: Final = (
@@ -108,20 +109,20 @@ def terms_of(connection: Connection, store_id: int, *, equipment: Equipment) -> 
     Raises:
         sqlalchemy.exc.NoResultFound: the store is gone.
     """
-    settings = _settings_of.fetch_one(connection, {"store": store_id})
-    if settings is None:
+    store = {"store": store_id}
+    settings, held = fetch_together(connection, (_settings_of, store), (_last_held, store))
+    if not settings:
         raise NoResultFound(f"there is no store {store_id}")
-    emails_off, from_email, now = settings
-    reason = _reason_to_hold(connection, store_id, emails_off=emails_off)
+    ((emails_off, from_email, now),) = settings
+    reason = _reason_to_hold(held, emails_off=emails_off)
     return Terms(store_id, now, _id_domain(from_email, equipment.public_url), reason)
 
 
-def _reason_to_hold(connection: Connection, store_id: int, *, emails_off: bool) -> dict[str, Any]:
+def _reason_to_hold(held: Sequence[Row], *, emails_off: bool) -> dict[str, Any]:
     """Why new messages of this store cannot go now: they join what is held already, and keep their place behind it."""
     if emails_off:
         return {**NO_REASON, "hold_reason": HoldReason.EMAILS_OFF}
-    row = _last_held.fetch_one(connection, {"store": store_id})
-    return NO_REASON if row is None else dict(zip(_REASON, row, strict=True))
+    return dict(zip(_REASON, held[0], strict=True)) if held else NO_REASON
 
 
 @lru_cache(1024)

@@ -7,6 +7,7 @@ events still hears of each statement, and errors are its errors. Source: perform
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn, cast
@@ -22,6 +23,7 @@ Row = tuple[Any, ...]
 _Convert = Callable[[Any], Any]
 
 NONE: Final[Parameters] = {}
+_PLAIN: Final = re.compile(r"[a-z0-9_ ]*")
 
 
 class Prepared:
@@ -75,6 +77,19 @@ class Prepared:
         rows = _run(connection, compiled.text, [compiled.arranged(one) for one in many], execute, many=True)
         return [None if row is None else compiled.converted(row) for row in rows]
 
+    # In a transaction of its own ------------------------------------------------------------------------------------
+
+    def fetch_alone(self, engine: Engine, parameters: Parameters = NONE) -> list[Row]:
+        """Run it as a transaction of its own and return all rows.
+
+        On PostgreSQL that is one way there and back, where a transaction around it takes two more.
+        """
+        if engine.dialect.driver != "psycopg":
+            with engine.begin() as connection:
+                return self.fetch_all(connection, parameters)
+        with engine.connect() as connection, _autocommit(connection):
+            return self.fetch_all(connection, parameters)
+
     # Outside of any transaction --------------------------------------------------------------------------------------
 
     def first(self, engine: Engine, parameters: Parameters = NONE) -> Row | None:
@@ -110,6 +125,30 @@ class Prepared:
         return found
 
 
+def fetch_together(connection: Connection, *asked: tuple[Prepared, Parameters]) -> list[list[Row]]:
+    """Run statements one after the other in the connection's transaction, and return the rows of each.
+
+    On PostgreSQL they share a way there and back, and the begin of the transaction goes along.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: as `Prepared.fetch_all`; none after the one that failed was run.
+    """
+    if connection.dialect.driver != "psycopg":
+        return [one.fetch_all(connection, parameters) for one, parameters in asked]
+    driver: Any = connection.connection.driver_connection
+    compiled = [(one._compiled(connection.dialect, parameters), parameters) for one, parameters in asked]
+    cursors: list[Any] = []
+    try:
+        with driver.pipeline():
+            for one, parameters in compiled:
+                cursors.append(_run(connection, one.text, one.arranged(parameters), _begin_to_execute))
+    except connection.dialect.loaded_dbapi.Error as error:
+        _fail(connection, error, cursors[0] if cursors else None, compiled[0][0].text, ())
+    return [
+        [one.converted(row) for row in cursor.fetchall()] for (one, _), cursor in zip(compiled, cursors, strict=True)
+    ]
+
+
 class _Compiled:
     """A statement in the words of one database, for parameters of these names."""
 
@@ -123,7 +162,7 @@ class _Compiled:
         if compiled.post_compile_params or compiled.literal_execute_params:
             raise ValueError("the text of this statement is another at each execution")
         self.text = str(compiled)
-        order = compiled.positiontup if compiled.positional else list(compiled.binds)
+        order = compiled.positiontup if compiled.positional else self._with_words(compiled, names)
         assert order is not None
         # Where each value stands: those that never change, those that are given, those that are asked for each time.
         self._template: list[Any] = [None] * len(order)
@@ -134,6 +173,22 @@ class _Compiled:
         escaped = compiled.escaped_bind_names
         self._by_name = None if compiled.positional else [escaped.get(name, name) for name in order]
         self._convert = self._converters(compiled, dialect)
+
+    def _with_words(self, compiled: SQLCompiler, names: Collection[str]) -> list[str]:
+        """Write values that never change into the text, because each parameter costs PostgreSQL's driver time, and
+        return the names of the others.
+        """
+        left = []
+        defaults = {compiled._within_exec_param_key_getter(column) for column in _unnamed(compiled)}
+        for name in dict.fromkeys(compiled.bind_names.values()):
+            bind = compiled.binds[name]
+            changes = name in names or name in defaults or bind.callable or bind.required
+            word = None if changes else _word(bind.value)
+            if word is None:
+                left.append(name)
+            else:
+                self.text = self.text.replace(f"%({compiled.escaped_bind_names.get(name, name)})s", word)
+        return left
 
     def arranged(self, parameters: Parameters) -> Any:
         """The values as the driver takes them: by position or by name."""
@@ -157,7 +212,7 @@ class _Compiled:
         if is_given:
             self._given.append((index, name, convert))
             return
-        for column in (*compiled.insert_prefetch, *compiled.update_prefetch):
+        for column in _unnamed(compiled):
             if compiled._within_exec_param_key_getter(column) == name:
                 self._asked.append((index, _default_of(column), convert))
                 return
@@ -174,6 +229,23 @@ class _Compiled:
         kinds = [one.type.dialect_impl(dialect) for one in compiled._result_columns]
         found = cast("list[_Convert | None]", [kind.result_processor(dialect, None) for kind in kinds])
         return found if any(found) else None
+
+
+def _unnamed(compiled: SQLCompiler) -> tuple[Column[Any], ...]:
+    """The columns that get their defaults because nobody names them."""
+    return (*compiled.insert_prefetch, *compiled.update_prefetch)
+
+
+def _word(value: Any) -> str | None:
+    """The value in SQL's words; None for those that are not plain enough to be written there without more ado."""
+    match value:
+        case None | bool():
+            return {None: "NULL", True: "TRUE", False: "FALSE"}[value]
+        case int():
+            return str(value)
+        case str() if _PLAIN.fullmatch(value):
+            return f"'{value}'"
+    return None
 
 
 def _default_of(column: Column[Any]) -> Callable[[], Any]:
@@ -198,6 +270,18 @@ def _at_once(engine: Engine, connection: PoolProxiedConnection) -> Iterator[None
     driver.autocommit = False
 
 
+@contextmanager
+def _autocommit(connection: Connection) -> Iterator[None]:
+    """Without BEGIN and COMMIT on psycopg inside the block, whatever comes of the statement."""
+    driver: Any = connection.connection.driver_connection
+    driver.autocommit = True
+    try:
+        yield
+    finally:
+        if not driver.closed:
+            driver.autocommit = False
+
+
 # Running --------------------------------------------------------------------------------------------------------------
 
 
@@ -215,7 +299,7 @@ def _run(
     The tests count statements as listeners, and let some of them fail.
 
     Returns:
-        what `read` finds on the cursor, or without it what `execute` returns.
+        what `read` finds on the cursor, or without it what `execute` returns: the cursor itself stays open then.
     """
     if not connection.in_transaction():
         connection.begin()
@@ -229,7 +313,8 @@ def _run(
             listener(connection, cursor, text, values, None, many)
         if read is not None:
             found = read(cursor)
-        cursor.close()
+        if found is not cursor:
+            cursor.close()
     except BaseException as error:
         _fail(connection, error, cursor, text, values)
     return found
@@ -245,6 +330,11 @@ def _fail(connection: Connection, error: BaseException, cursor: Any, text: str, 
 
 def _execute(cursor: Any, text: str, values: Any) -> None:
     cursor.execute(text, values)
+
+
+def _begin_to_execute(cursor: Any, text: str, values: Any) -> Any:
+    """In a pipeline: the answer comes at its end, to this cursor."""
+    return cursor.execute(text, values)
 
 
 def _execute_many(cursor: Any, text: str, many: Sequence[Any]) -> None:

@@ -113,7 +113,7 @@ def _plan(db: Any, statement: Any, parameters: dict[str, Any]) -> str:
 def test_it_is_found_by_a_small_index(name: str, index: str, filled: None, db: Any) -> None:
     statements = {
         "claim": outbox_work._claim_statement(True, False),
-        "mark": outbox_finish._MARK[True],
+        "mark": outbox_finish.MARK[True],
         "contents": outbox_content._contents_of,
         "recipients": outbox_recipients._LOAD,
         "backlog": outbox_work._BACKLOG,
