@@ -169,6 +169,7 @@ class _Run:
     ) -> None:
         self.in_flight: deque[_Job] = deque()
         self._way = way
+        self._method, self._host = way.route.method.value, way.route.endpoint.host
         self._equipment = equipment
         self._mark = mark
         self._goes_on = goes_on
@@ -226,7 +227,7 @@ class _Run:
 
     def _leave_of(self, job: _Job) -> Leave:
         return Leave(
-            method=self._way.route.method.value,
+            method=self._method,
             sender_name=job.sender.name,
             sender_address=job.sender.address,
             settings_version=self._way.settings_version,
@@ -235,16 +236,22 @@ class _Run:
 
     def outcome_of(self, job: _Job, came: SendResult | Exception | None) -> Outcome:
         """What a result or an error makes of the message; notes on the connection what the sign-in taught."""
-        route = self._way.route
         outcome = self._judge(job, came)
         self._note_health(outcome)
-        return replace(outcome, method=route.method.value, host=route.endpoint.host)
+        return outcome if outcome.method else replace(outcome, method=self._method, host=self._host)
 
     def _judge(self, job: _Job, came: SendResult | Exception | None) -> Outcome:
         attempts, somebody_has_it = job.claimed.attempts, job.somebody_has_it
         match came:
             case SendResult():
-                return outcomes.of_success(came, job.waiting, attempts=attempts, somebody_has_it=somebody_has_it)
+                return outcomes.of_success(
+                    came,
+                    job.waiting,
+                    attempts=attempts,
+                    somebody_has_it=somebody_has_it,
+                    method=self._method,
+                    host=self._host,
+                )
             case Withdrawn():
                 return why_withdrawn(job.claimed, self._way)
             case MailError():

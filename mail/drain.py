@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 # Messages claimed at a time: few enough that an urgent one does not wait long behind them.
 BATCH = 20
 # With this much behind a batch the next one is larger: going several at a time, it takes no longer.
-LONG_BACKLOG = 100
-LONG_BATCH = 50
+LONG_BACKLOG = 200
+LONG_BATCH = 64
 # Every message in flight is one that a crash may double: at most one of so many that wait.
 WAITING_PER_FLIGHT = 12
 # A turn ends after these when other stores wait for a thread.

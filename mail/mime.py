@@ -30,6 +30,7 @@ _CACHED_TYPE_MAX = 200
 
 _PLAIN_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*/[A-Za-z0-9][A-Za-z0-9.+_-]*\Z")
 _CHARSET = re.compile(r"[A-Za-z0-9_.:-]+\Z")
+_LEFT_AS_THEY_ARE = bytes(set(range(0x21, 0x7F)) - {ord("=")}) + b" \t\r\n"
 _TOO_LONG_FOR_ITS_BLANK = re.compile(rb"^([^\r\n]{74,75})(=20|=09)\r$", re.MULTILINE)
 
 
@@ -129,11 +130,24 @@ def canonical_lines(content: bytes) -> bytes:
 
 def quoted_printable(canonical: bytes) -> bytes:
     """Return text with CRLF line ends, the last one included, in quoted-printable lines of at most 76 characters."""
+    if _is_its_own_encoding(canonical):
+        return canonical
     encoded = binascii.b2a_qp(canonical)
     if b" \r\n" in canonical or b"\t\r\n" in canonical:
         # binascii encodes a blank at a line end after it has measured the line, which may then be 78 characters long.
         encoded = _TOO_LONG_FOR_ITS_BLANK.sub(rb"\1=\r\n\2\r", encoded)
     return encoded
+
+
+def _is_its_own_encoding(canonical: bytes) -> bool:
+    """Whether quoted-printable leaves the text as it is: short lines of plain letters, as most texts have. Half the
+    time of encoding them.
+    """
+    if canonical.translate(None, _LEFT_AS_THEY_ARE) or b" \r\n" in canonical or b"\t\r\n" in canonical:
+        return False
+    # A line of a single dot is encoded, because it would end a message where nobody doubles it.
+    lines = canonical.split(b"\r\n")
+    return max(map(len, lines)) <= 75 and b"." not in lines
 
 
 def base64_blocks(content: bytes) -> Iterator[bytes]:

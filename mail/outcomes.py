@@ -64,16 +64,29 @@ class Outcome:
 
 
 def of_success(
-    result: SendResult, waiting: Sequence[Waiting], *, attempts: int, somebody_has_it: bool = False
+    result: SendResult,
+    waiting: Sequence[Waiting],
+    *,
+    attempts: int,
+    somebody_has_it: bool = False,
+    method: str = "",
+    host: str = "",
 ) -> Outcome:
     """Return what a transaction that the server accepted comes to, by its recipients' own results.
 
     Args:
         attempts: attempts that counted before this one.
         somebody_has_it: whether a real recipient (not the store's Bcc) accepted the message on an earlier attempt.
+        method, host: by which way it went.
     """
     outcome = Outcome(
-        MessageStatus.SENT, detail=result.reply.text, reply_code=result.reply.code, remote_id=result.queue_id
+        MessageStatus.SENT,
+        detail=result.reply.text,
+        reply_code=result.reply.code,
+        recipients=tuple(_row(one) for one in result.recipients),
+        remote_id=result.queue_id,
+        method=method,
+        host=host,
     )
     return _by_recipients(outcome, result.recipients, waiting, attempts=attempts, somebody_has_it=somebody_has_it)
 
@@ -110,6 +123,7 @@ def of_error(
             wait = backoff.wait_throttled(wish_s=error.after_s)
             return replace(outcome, status=MessageStatus.DEFERRED, wait=wait)
         case TryLater() | Refused() if error.results:
+            outcome = replace(outcome, recipients=tuple(_row(one) for one in error.results))
             return _by_recipients(outcome, error.results, waiting, attempts=attempts, somebody_has_it=somebody_has_it)
         case TryLater():
             deferred = _deferred(outcome, attempts, wish_s=error.after_s)
@@ -165,22 +179,19 @@ def _given_up(outcome: Outcome, waiting: Iterable[Waiting], *, somebody_has_it: 
 
 def _by_recipients(
     outcome: Outcome,
-    results: Iterable[RecipientResult],
+    results: Sequence[RecipientResult],
     waiting: Sequence[Waiting],
     *,
     attempts: int,
     somebody_has_it: bool,
 ) -> Outcome:
-    """Sort the recipients into those who have it, those refused for good, and those to try again."""
-    results = tuple(results)
-    kinds = {one.address: one.kind for one in waiting}
-    rows = tuple(RecipientOutcome(one.address, _status(one), one.reply.code, one.reply.text) for one in results)
+    """Sort the outcome's recipients into those who have it, those refused for good, and those to try again."""
+    rows, kinds = outcome.recipients, {one.address: one.kind for one in waiting}
     has_it = somebody_has_it or any(
         row.status is RecipientStatus.ACCEPTED and kinds.get(row.address) is not RecipientKind.STORE_BCC for row in rows
     )
     later = [one for one in results if one.temporary]
     gone = [one for one in results if not one.accepted and not one.temporary]
-    outcome = replace(outcome, recipients=rows)
     if later:
         outcome = _worded_by(outcome, later[0], "recipients_deferred")
         deferred = _deferred(outcome, attempts)
@@ -195,6 +206,10 @@ def _by_recipients(
     if gone:
         outcome = _worded_by(outcome, gone[0], SOME_REFUSED)
     return outcome if outcome.status is MessageStatus.SENT else replace(outcome, status=MessageStatus.SENT)
+
+
+def _row(result: RecipientResult) -> RecipientOutcome:
+    return RecipientOutcome(result.address, _status(result), result.reply.code, result.reply.text)
 
 
 def _status(result: RecipientResult) -> RecipientStatus:

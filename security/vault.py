@@ -224,14 +224,21 @@ def _looks_made_up(key: bytes) -> bool:
     )
 
 
+_TO_BASE64 = bytes.maketrans(b"-_", b"+/")
+
+
 def _decode(text: str) -> bytes | None:
     """Return the bytes of unpadded base64url, or None; only the one canonical spelling counts."""
+    if not text.isascii() or "+" in text or "/" in text or "=" in text:
+        return None
+    spare = len(text) % 4
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
+        data = binascii.a2b_base64(text.encode("ascii").translate(_TO_BASE64) + b"=" * (-spare % 4), strict_mode=True)
+    except binascii.Error:
         return None
     # Spare bits in the last character must be zero, or one value could be written in several ways.
-    return data if base64.urlsafe_b64encode(data).rstrip(b"=") == text.encode("ascii") else None
+    end = base64.urlsafe_b64encode(data[len(data) - len(data) % 3 :]).rstrip(b"=").decode("ascii") if spare else ""
+    return data if text.endswith(end) else None
 
 
 def _split(sealed: str, place: Place | None) -> tuple[str, bytes]:
