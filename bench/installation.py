@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,13 @@ class Installation:
         """Let the feeder do something; see the methods of `bench.feeder.Feeder`."""
         return self.feeder.ask(json.dumps({"do": do, **values}), timeout_s=timeout_s)
 
-    def start_worker(self, *, threads: int = 4, instant: bool = False) -> Program:
-        """Start `flask worker` and return once it says that it works; `instant` for one that only pretends to send."""
-        command = [str(BIN / "flask"), "worker"] if not instant else [sys.executable, "-m", "bench.instant_worker"]
+    def start_worker(self, *, threads: int = 4, instant: Sequence[str] | None = None) -> Program:
+        """Start `flask worker` and return once it says that it works; with `instant`, one that only pretends to send,
+        and these are its further arguments.
+        """
+        command = [str(BIN / "flask"), "worker"]
+        if instant is not None:
+            command = [sys.executable, "-m", "bench.instant_worker", *instant]
         worker = Program([*command, "--threads", str(threads)], environment=self.environment)
         self._stack.callback(worker.close)
         wait_for(lambda: _has_started(worker), timeout_s=30, words="the worker did not start")

@@ -52,7 +52,7 @@ BACKLOG_S = 300
 
 @pytest.mark.parametrize(
     ("database", "queue", "window"),
-    [("sqlite", "file", 4), ("postgres", "postgres", 1), ("postgres", "redis", 1)],
+    [("sqlite", "file", 4), ("postgres", "postgres", 4), ("postgres", "redis", 1)],
     ids=["SQLite", "PostgreSQL", "PostgreSQL and Redis"],
     indirect=["database", "queue"],
 )

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from models import clock
 from models.database import prepare_engine
 from models.outbox import MessageStatus
-from models.prepared import Prepared
+from models.prepared import Prepared, fetch_together
 from models.types import BigId, Instant, enum_column
 
 AT = datetime(2027, 1, 31, 9, 0, 0, 250_000, tzinfo=UTC)
@@ -167,6 +167,57 @@ def test_a_read_outside_of_a_transaction_leaves_none(engine: Engine, first: dict
         ADD.run(connection, {"name": "second"})
         connection.rollback()
     assert names(engine) == ["first"]
+
+
+def test_alone_it_is_a_transaction_of_its_own(engine: Engine) -> None:
+    assert len(ADD_AND_TELL.fetch_alone(engine, {"name": "kept"})) == 1
+    assert NAMES.fetch_alone(engine) == [("kept",)]
+    with pytest.raises(exc.IntegrityError):
+        ADD_AND_TELL.fetch_alone(engine, {"name": "kept"})
+    # The connection goes back to the pool as it was: what is begun on it can be taken back.
+    for _ in range(2):
+        with engine.begin() as connection:
+            ADD.run(connection, {"name": "taken back"})
+            connection.rollback()
+    assert names(engine) == ["kept"]
+
+
+def test_statements_that_go_together_see_each_other_and_share_the_transaction(engine: Engine) -> None:
+    with engine.begin() as connection:
+        (added,), found = fetch_together(connection, (ADD_AND_TELL, {"name": "a"}), (NAMES, {}))
+        assert (added[1], found) == ("a", [("a",)])
+        connection.rollback()
+    assert names(engine) == []
+
+
+def test_of_statements_that_go_together_none_is_run_after_the_one_that_failed(engine: Engine) -> None:
+    with engine.connect() as connection:
+        with pytest.raises(exc.IntegrityError):
+            fetch_together(
+                connection,
+                (ADD_AND_TELL, {"name": "a"}),
+                (ADD_AND_TELL, {"name": "a"}),
+                (ADD_AND_TELL, {"name": "b"}),
+            )
+        connection.rollback()
+        assert fetch_together(connection, (NAMES, {}), (NAMES, {})) == [[], []]
+    assert names(engine) == []
+
+
+@pytest.mark.postgres
+def test_what_never_changes_is_no_parameter(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    parcels.metadata.create_all(engine)
+    strange = Prepared(select(c.name).where(c.name == "it's 100%", c.is_heavy.is_(False), c.label == "plain"))
+    seen: list[tuple[str, Any]] = []
+    event.listen(engine, "before_cursor_execute", lambda *given: seen.append((given[2], given[3])))
+    with engine.begin() as connection:
+        ADD.run(connection, {"name": "it's 100%", "label": "plain"})
+        assert strange.fetch_all(connection) == [("it's 100%",)]
+    words, values = seen[-1]
+    # What might need quoting is not written into the text.
+    assert ("'plain'" in words, "100" in words, list(values.values())) == (True, False, ["it's 100%"])
+    engine.dispose()
 
 
 # Trouble

@@ -61,6 +61,14 @@ def facts(message: Message) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+def finish_and_mark(
+    results: list[tuple[ClaimedMessage, Outcome]], claimed: list[ClaimedMessage], leave: Leave = LEAVE
+) -> tuple[list[tuple[ClaimedMessage, Outcome]], set[int]]:
+    if not outbox_groups.can_go_along(results):
+        pytest.skip("a file is written by a statement for each table")
+    return outbox_groups.finish_and_mark(results, claimed, leave)
+
+
 def test_together_they_are_written_as_one_by_one(claimed: list[ClaimedMessage], row: Any) -> None:
     assert finish([(one, sent(number)) for number, one in enumerate(claimed[:4])]) == []
     assert outbox.finish(claimed[4], sent(4))
@@ -149,3 +157,44 @@ def test_whoever_writes_to_many_waits_for_nobody_who_is_writing_them_down(
         assert [row(one.uid).status for one in claimed] == [MessageStatus.SENDING] * 2 + [MessageStatus.QUEUED] * 3
     with clock.shifted(2 * lease):
         assert outbox.sweep() == 2
+
+
+def test_results_and_leave_in_one_statement_come_to_the_same(claimed: list[ClaimedMessage], row: Any) -> None:
+    results = [(one, sent(number)) for number, one in enumerate(claimed[:3])]
+    assert finish_and_mark(results, claimed[3:4]) == ([], {claimed[3].id})
+    with reading():
+        assert row(claimed[3].uid).committing_at is not None
+        assert row(claimed[4].uid).committing_at is None
+    assert finish_and_mark([], claimed[4:]) == ([], {claimed[4].id})
+    assert outbox.finish(claimed[4], sent(4))
+    with reading():
+        alone = facts(row(claimed[4].uid))
+        for number, one in enumerate(claimed[:3]):
+            message = row(one.uid)
+            assert facts(message) == (*alone[:2], message.reason_detail, *alone[3:])
+            assert message.remote_id == message.attempt_rows[0].remote_id == f"Q{number}"
+            assert message.committing_at is None, "leave was asked for others"
+
+
+def test_a_lost_claim_and_a_leave_that_is_refused_are_told_apart(claimed: list[ClaimedMessage], row: Any) -> None:
+    for one, values in ((claimed[0], {"lease": "somebody-else"}), (claimed[3], {"lease": "somebody-else"})):
+        database.session.execute(update(Message).where(Message.id == one.id).values(values))
+    database.session.commit()
+    results = [(one, sent(number)) for number, one in enumerate(claimed[:2])]
+    lost, may_go = finish_and_mark(results, claimed[2:])
+    assert ([one.id for one, _ in lost], may_go) == ([claimed[0].id], {claimed[2].id, claimed[4].id})
+    with reading():
+        assert row(claimed[0].uid).attempt_rows[0].finished_at is None
+        assert row(claimed[1].uid).status is MessageStatus.SENT
+
+
+def test_without_leave_the_results_are_written_all_the_same(claimed: list[ClaimedMessage], row: Any) -> None:
+    database.session.execute(database.text("UPDATE email_settings SET emails_off = true"))
+    database.session.commit()
+    assert finish_and_mark([(claimed[0], sent(0))], claimed[1:]) == ([], set())
+    assert row(claimed[0].uid).status is MessageStatus.SENT
+
+
+def test_only_plain_successes_go_along(claimed: list[ClaimedMessage]) -> None:
+    refused = of_error(Refused("message_refused", "554 5.7.1 spam", stage=Stage.MESSAGE), [], attempts=0)
+    assert not outbox_groups.can_go_along([(claimed[0], sent(0)), (claimed[1], refused)])
