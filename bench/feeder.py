@@ -23,8 +23,10 @@ from app import create_app
 from bench.peers import content
 from bench.processes import say
 from extensions import db
-from mail import api_keys, drafts, outbox
+from mail import api_keys, drafts
 from mail import settings as email_settings
+from mail.accepting import Enqueued, HandedIn
+from mail.accepting_together import Together
 from mail.audit import Actor
 from mail.equipment import Equipment
 from mail.nudges import NoNudges
@@ -44,6 +46,7 @@ class Feeder:
     def __init__(self, equipment: Equipment) -> None:
         self._equipment = equipment
         self._vault = equipment.vault
+        self._together = Together()
 
     # Stores ------------------------------------------------------------------------------------------------------
 
@@ -96,7 +99,7 @@ class Feeder:
     # Messages ----------------------------------------------------------------------------------------------------
 
     def enqueue(self, stores: list[int], count: int = 1, per_commit: int = 1, nudge: bool = True) -> dict[str, Any]:
-        """Hand in so many messages for each store, several in one commit if asked.
+        """Hand in so many messages for each store, several in one commit if asked, as the HTTP API does.
 
         `last_at` is when the last commit was done; `nudge` false leaves the workers to find out by themselves.
         """
@@ -105,10 +108,10 @@ class Feeder:
         uids = []
         cpu, began = _cpu_s(), time.monotonic()
         for store in stores:
-            for number in range(count):
-                uids.append(outbox.enqueue(store, new, equipment=equipment).uid)
-                if (number + 1) % per_commit == 0 or number + 1 == count:
-                    db.session.commit()
+            for done in range(0, count, per_commit):
+                handed = [HandedIn(new)] * min(per_commit, count - done)
+                answers = self._together.accept(store, handed, equipment=equipment, api_key_id=None)
+                uids += [answer.uid for answer in answers if isinstance(answer, Enqueued)]
         last_at = time.monotonic()
         return {"uids": uids, "seconds": last_at - began, "cpu_s": _cpu_s() - cpu, "last_at": last_at}
 
