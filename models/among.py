@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
-from sqlalchemy.types import NullType
+from sqlalchemy.types import NullType, TypeEngine
 
 
 class _Numbers(TypeDecorator[Sequence[int]]):
@@ -32,6 +32,11 @@ class _Numbers(TypeDecorator[Sequence[int]]):
 
     impl = Text
     cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        # Without a type, PostgreSQL takes the text for the array that is asked for. One that says it is a text would
+        # be read as an array again for each row that it is compared with.
+        return NullType() if dialect.name == "postgresql" else Text()
 
     def process_bind_param(self, value: Sequence[int] | None, dialect: Dialect) -> str:
         text = ",".join(map(str, value or ()))
