@@ -211,7 +211,7 @@ def load(variables: Mapping[str, str] | None = None) -> dict[str, object]:
         "CA_FILE": environment.get("CA_FILE") or None,
         "TOKEN_PROXY": environment.get("TOKEN_PROXY") or None,
         "IMPLICIT_TLS_PORTS": _ports(environment, "IMPLICIT_TLS_PORTS", "465,2465"),
-        "SMTP_WINDOW": environment.number("SMTP_WINDOW", 16, 1, 50),
+        "SMTP_WINDOW": environment.number("SMTP_WINDOW", 32, 1, 50),
         "DNS_SERVERS": _dns_servers(environment),
         "API_REQUESTS_PER_MINUTE": environment.number("API_REQUESTS_PER_MINUTE", 12_000, 0, 10_000_000),
         "SANDBOX_WEB_URL": environment.get("SANDBOX_WEB_URL"),

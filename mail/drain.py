@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 # Messages claimed at a time: few enough that an urgent one does not wait long behind them.
 BATCH = 20
 # With this much behind a batch the next one is larger: going several at a time, it takes no longer.
-LONG_BACKLOG = 200
+LONG_BACKLOG = 100
 LONG_BATCH = 64
 # Every message in flight is one that a crash may double: at most one of so many that wait.
 WAITING_PER_FLIGHT = 12
@@ -200,7 +200,8 @@ class _Turn:
         if self._drainer.window == 1 or self._state.per_minute is not None:
             return 1
         is_full = len(claimed) == self._batch
-        behind = outbox_work.backlog(self._store_id, at_most=LONG_BACKLOG) if is_full else 0
+        counted = max(LONG_BACKLOG, self._drainer.window * WAITING_PER_FLIGHT)
+        behind = outbox_work.backlog(self._store_id, at_most=counted) if is_full else 0
         self._next_batch = LONG_BATCH if behind >= LONG_BACKLOG else BATCH
         return max(1, min(self._drainer.window, (behind + len(claimed)) // WAITING_PER_FLIGHT))
 
