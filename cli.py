@@ -12,6 +12,7 @@ from flask.cli import AppGroup, with_appcontext
 from sqlalchemy import create_engine, inspect
 
 import config
+import start_worker
 from mail import key_rotation, keys
 from security.vault import Keyring, KeyringError, Vault
 
@@ -29,6 +30,11 @@ def mends_keys(argv: list[str]) -> bool:
     return argv[1:2] == ["secrets"]
 
 
+def becomes_worker(argv: list[str]) -> bool:
+    """Whether this process is `flask worker`, which goes on as a process of its own."""
+    return argv[1:2] == ["worker"]
+
+
 def register(app: Flask) -> None:
     for command in (admin, keys_group, worker_command, relay_command, sandbox_command):
         app.cli.add_command(command)
@@ -36,6 +42,10 @@ def register(app: Flask) -> None:
 
 def register_key_making(app: Flask) -> None:
     app.cli.add_command(keys_group)
+
+
+def register_worker(app: Flask) -> None:
+    app.cli.add_command(worker_command)
 
 
 def _fail(sentence: str) -> None:
@@ -165,12 +175,9 @@ def admin_link() -> None:
 
 @click.command("worker")
 @click.option("--threads", default=16, show_default=True, type=click.IntRange(1, 200), help="Stores at the same time.")
-@with_appcontext
 def worker_command(threads: int) -> None:
     """Deliver what waits, until told to stop."""
-    import worker
-
-    worker.run(current_app._get_current_object(), threads=threads)
+    start_worker.take_over(threads=threads)
 
 
 @click.command("relay")

@@ -1,11 +1,11 @@
-"""What app.py binds: made here, so that every room can import it without a cycle. Imports nothing of ours."""
+"""The database that every process binds: made here, so that every room can import it without a cycle.
+
+Imports nothing of ours. What pages alone need is in blueprints/extensions.py: it costs a worker memory.
+"""
 
 from typing import TYPE_CHECKING
 
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from flask_wtf.csrf import CSRFProtect
-from htmx_flask import Htmx
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
@@ -31,7 +31,3 @@ if TYPE_CHECKING:
 else:
     # What rows inherit from; type checkers see the plain declarative base, which says more than the extension does.
     Model = db.Model
-
-migrate = Migrate()
-csrf = CSRFProtect()
-htmx = Htmx()

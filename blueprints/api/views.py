@@ -14,9 +14,10 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, NoResultFound
 
 from blueprints.api import answers, bodies, gate, reference
 from blueprints.api.gate import NOT_READ, NOT_STORED, database_away, with_key
+from blueprints.extensions import csrf
 from blueprints.problems import problem
 from blueprints.web import equipment, public
-from extensions import csrf, db
+from extensions import db
 from mail import audit, intake, outbox
 from mail.accepting_together import Together
 from mail.api_keys import KeyHolder
