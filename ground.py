@@ -19,10 +19,19 @@ from mail import keys
 from mail.equipment import Equipment
 from mail.nudges import HueyNudges, NoNudges, open_queue
 from mail.providers import Provider, catalogue, sandbox_provider
-from models.database import prepare_engine
+from models.database import BUSY_TIMEOUT_MS, prepare_engine
 from security.outbound import AllowRule, Door
 from security.redact import JSONFormatter
 from security.vault import Keyring, KeyringError, Vault
+
+
+# As many connections as a worker's threads may want at the same moment; each is held for a transaction only. The one
+# that was used last goes first: it still has SQLite's pages, or PostgreSQL's prepared statements.
+_POOL = {"hide_parameters": True, "pool_size": 16, "max_overflow": 48, "pool_use_lifo": True}
+# A worker writes, and SQLite has one writer at a time: more connections than these only wait with a schema and a cache
+# of their own, a third of a megabyte each, and half of them would be opened and closed again for every transaction.
+# Nobody holds two. Who waits for one does so for longer than a locked database is waited for.
+_POOL_OF_SQLITE_WORKER = _POOL | {"pool_size": 8, "max_overflow": 0, "pool_timeout": 3 * BUSY_TIMEOUT_MS / 1000}
 
 
 def create_ground(settings: Mapping[str, Any]) -> Flask:
@@ -32,6 +41,8 @@ def create_ground(settings: Mapping[str, Any]) -> Flask:
         config.ConfigError: a setting or key is missing, weak or wrong; one sentence for the operator.
     """
     app = Flask(__name__, static_folder=None, template_folder=None)
+    if settings["SQLALCHEMY_DATABASE_URI"].startswith("sqlite"):
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = _POOL_OF_SQLITE_WORKER
     lay(app, settings)
     return app
 
@@ -65,12 +76,7 @@ def _set_up_logging(app: Flask) -> None:
 
 
 def _bind_database(app: Flask) -> None:
-    # As many connections as a worker's threads may want at the same moment; each is held for a transaction only. The
-    # one that was used last goes first: it still has SQLite's pages, or PostgreSQL's prepared statements.
-    app.config.setdefault(
-        "SQLALCHEMY_ENGINE_OPTIONS",
-        {"hide_parameters": True, "pool_size": 16, "max_overflow": 48, "pool_use_lifo": True},
-    )
+    app.config.setdefault("SQLALCHEMY_ENGINE_OPTIONS", _POOL)
     db.init_app(app)
     with app.app_context():
         prepare_engine(db.engine)
