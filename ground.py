@@ -24,7 +24,6 @@ from security.outbound import AllowRule, Door
 from security.redact import JSONFormatter
 from security.vault import Keyring, KeyringError, Vault
 
-
 # As many connections as a worker's threads may want at the same moment; each is held for a transaction only. The one
 # that was used last goes first: it still has SQLite's pages, or PostgreSQL's prepared statements.
 _POOL = {"hide_parameters": True, "pool_size": 16, "max_overflow": 48, "pool_use_lifo": True}

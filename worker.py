@@ -194,24 +194,19 @@ class Worker:
     def _take_nudges(self, nudges: HueyNudges) -> None:
         """Pass on what Huey's queue holds. It may be down for hours: mail is found by looking then."""
         nudges.receive_with(self._turns.offer)
-        queue = nudges.huey
         while not self.stopping.is_set():
             if self._turns.waiting and not self._turns.idle:
                 # Somebody else's threads may be free: leave the rest in the queue.
                 self.stopping.wait(QUEUE_DELAY_S)
                 continue
             try:
-                with self._app.app_context():
-                    nudges.prepare_queue()
-                    task = queue.dequeue()
-                    if task is not None:
-                        queue.execute(task)
+                found = nudges.take()
             except Exception:
                 # Each storage has error classes of its own.
                 self._trouble.tell("the queue of nudges does not answer; new mail is found by looking")
                 self.stopping.wait(_AWAY_S)
                 continue
-            if task is None and not queue.storage.blocking:
+            if not found and not nudges.waits:
                 self.stopping.wait(QUEUE_DELAY_S)
 
     # Doing it ------------------------------------------------------------------------------------------------------

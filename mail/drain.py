@@ -25,6 +25,7 @@ from mail.outcomes import Outcome
 from mail.pace import LaneState, Limits
 from mail.smtp.pool import ConversationPool
 from mail.way_out import NOT_BEGUN, WayOut, load_way_out
+from models.database import writing
 from models.outbox import MessageStatus, Priority
 
 logger = logging.getLogger(__name__)
@@ -90,16 +91,20 @@ class Drainer:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database is away; claims and slots run out by themselves.
         """
-        nudges.lower_flag(store_id)
         way = load_way_out(store_id, self.equipment)
         if isinstance(way, Outcome):
+            nudges.lower_flag(store_id)
             _hold(store_id, way)
             return None
         limits = pace.limits_of(way.route)
         state = pace.look(limits)
         if wait := _wait_of(state):
+            nudges.lower_flag(store_id)
             return wait
-        slot = pace.take_slot(limits, store_id, lease=self.equipment.lease)
+        # In one transaction: whoever waits for this mail waits for each commit.
+        with writing(), db.engine.begin() as connection:
+            nudges.lower_flag(store_id, connection)
+            slot = pace.take_slot(limits, store_id, lease=self.equipment.lease, connection=connection)
         if slot is None:
             return SLOT_WAIT
         try:

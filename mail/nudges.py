@@ -11,12 +11,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from huey.api import Huey, PostgresHuey, RedisHuey, SqliteHuey
-from sqlalchemy import bindparam, event, insert, select, update
+from sqlalchemy import Connection, bindparam, event, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -94,15 +95,30 @@ class HueyNudges:
             self._left_alone_until = time.monotonic() + LEFT_ALONE_S
             logger.warning("the queue of nudges does not answer; workers find new mail by looking", exc_info=True)
 
+    def receive_with(self, receive: Callable[[int], None]) -> None:
+        """Say what this process does with the nudges that it takes out of the queue: only workers do."""
+        self._receive = receive
+
+    @property
+    def waits(self) -> bool:
+        """Whether `take` waits a while for a nudge by itself."""
+        return bool(self.huey.storage.blocking)
+
+    def take(self) -> bool:
+        """Pass on one nudge from the queue; False when there is none. Errors are those of the queue's storage."""
+        self.prepare_queue()
+        # Not by Huey's own hands: it would ask the storage twice whether the nudge was revoked, and log it two times.
+        task = self.huey.dequeue()
+        if task is None:
+            return False
+        task.execute()
+        return True
+
     def prepare_queue(self) -> None:
         """Make what the queue's storage needs, once. Only workers do: whoever accepts mail must not wait for it."""
         if not self._is_prepared and isinstance(self.huey, PostgresHuey):
             self.huey.storage.initialize_schema()
         self._is_prepared = True
-
-    def receive_with(self, receive: Callable[[int], None]) -> None:
-        """Say what this process does with the nudges that it takes out of the queue: only workers do."""
-        self._receive = receive
 
     def _received(self, store_id: int) -> None:
         if self._receive is not None:
@@ -132,10 +148,13 @@ class HueyNudges:
             self._known.add(store_id)
 
 
-def lower_flag(store_id: int) -> None:
-    """Take note of a nudge, before looking for mail: what comes in from now on needs another one. Commits."""
-    with writing(), db.engine.begin() as connection:
-        connection.execute(_lower_flag, {"store": store_id})
+def lower_flag(store_id: int, connection: Connection | None = None) -> None:
+    """Take note of a nudge, before looking for mail: what comes in from now on needs another one.
+
+    Commits, unless it joins the transaction of a connection: mail is looked for after that one's commit.
+    """
+    with writing(), db.engine.begin() if connection is None else nullcontext(connection) as ours:
+        ours.execute(_lower_flag, {"store": store_id})
 
 
 def after_commit(store_id: int, nudges: Nudges) -> None:

@@ -25,6 +25,7 @@ from models.database import reading, writing
 from models.email_settings import Method
 from models.outbox import MessageStatus, RecipientStatus
 from models.pace import Lane
+from models.prepared import Prepared
 
 _c = messages.c
 _lanes = cast(Table, Lane.__table__)
@@ -34,11 +35,13 @@ _AHEAD: Final = timedelta(seconds=5)
 
 def database_now() -> datetime:
     """Return the database's clock; leaves no transaction open."""
-    with reading(), db.engine.begin() as connection:
-        return connection.execute(_NOW).scalar_one()
+    row = _NOW.first(db.engine)
+    assert row is not None  # there is always a time
+    now: datetime = row[0]
+    return now
 
 
-_NOW: Final = select(clock.now())
+_NOW: Final = Prepared(select(clock.now()))
 
 
 def mend_clock(*, lease: timedelta) -> int:

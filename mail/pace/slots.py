@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -25,10 +26,11 @@ class Slot:
     lease: str = field(repr=False)
 
 
-def take_slot(limits: Limits, store_id: int, *, lease: timedelta) -> Slot | None:
-    """Return a slot that is ours now, None when all are taken. Commits.
+def take_slot(limits: Limits, store_id: int, *, lease: timedelta, connection: Connection | None = None) -> Slot | None:
+    """Return a slot that is ours now, None when all are taken.
 
-    A lane in trouble has fewer; a pause is not asked for here.
+    A lane in trouble has fewer; a pause is not asked for here. Commits, unless it joins the transaction of a
+    connection: then it is ours when the caller has committed.
     """
     token = secrets.token_hex(16)
     values = {
@@ -38,12 +40,12 @@ def take_slot(limits: Limits, store_id: int, *, lease: timedelta) -> Slot | None
         "token": token,
         "lease_ms": ms(lease),
     }
-    with transaction() as connection:
-        number = connection.scalar(_TAKE, values)
-        if number is None and _add_missing(connection, limits):
-            number = connection.scalar(_TAKE, values)
+    with transaction() if connection is None else nullcontext(connection) as ours:
+        number = ours.scalar(_TAKE, values)
+        if number is None and _add_missing(ours, limits):
+            number = ours.scalar(_TAKE, values)
         if number is None:
-            _mend_clock(connection, limits, lease)
+            _mend_clock(ours, limits, lease)
     return None if number is None else Slot(limits.lane, number, token)
 
 
