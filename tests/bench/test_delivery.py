@@ -276,7 +276,7 @@ def test_an_installation_delivers_what_was_handed_in_while_its_worker_was_held_s
 
 def test_an_instant_worker_ends_its_messages_without_any_server(installation: Installation) -> None:
     stores = installation.ask("stores", port=9)["ids"]
-    with installation.start_worker(threads=2, instant=True):
+    with installation.start_worker(threads=2, instant=[]):
         installation.ask("enqueue", stores=stores, count=3)
         installation.wait_until_done(timeout_s=20)
     assert installation.ask("facts")["states"] == {"sent": 3}
