@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from jinja2 import FileSystemBytecodeCache
 from werkzeug.test import TestResponse
 
 from app import create_app
@@ -21,12 +20,13 @@ from extensions import db as database
 from mail.equipment import Equipment
 from models import Store, User
 from security.vault import Keyring
-from tests import factories
+from tests import factories, thrift
 from tests.fakes import tools
 from tests.fakes.postgres import Postgres
 
 PUBLIC_URL = "http://localhost:8025"
 PASSWORD = "correct horse battery staple 9"
+TOKEN = re.compile(r'name="csrf_token"[^>]*value="([^"]+)"')
 
 
 def settings_for(database_url: str, **more: Any) -> dict[str, Any]:
@@ -49,6 +49,9 @@ def settings_for(database_url: str, **more: Any) -> dict[str, Any]:
     }
 
 
+thrift.begin()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", default="", help="a folder for a picture of every page")
     parser.addoption("--soak", action="store_true", help="tests/crash: the long runs instead of the short ones")
@@ -63,6 +66,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     With pytest-xdist it also keeps most journeys in one worker, which starts one installation for each file then.
     """
     items.sort(key=lambda item: (not item.path.is_relative_to(_JOURNEYS), item.path.name != "test_every_page.py"))
+
+
+def pytest_collection_finish() -> None:
+    thrift.collected()
 
 
 @pytest.fixture(autouse=True)
@@ -88,9 +95,23 @@ def postgres_server() -> Iterator[Postgres]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def postgres_tables(postgres_server: Postgres) -> str:
+    """The URL of a PostgreSQL database with our tables, for others to be made like it."""
+    url = postgres_server.new_database()
+    with running(settings_for(url)):
+        return url
+
+
 @pytest.fixture
-def postgres_url(postgres_server: Postgres) -> str:
-    """The URL of an empty PostgreSQL database."""
+def postgres_url(postgres_server: Postgres, postgres_tables: str) -> str:
+    """The URL of a PostgreSQL database with our tables, in which nothing happened yet."""
+    return postgres_server.new_database(like=postgres_tables)
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: Postgres) -> str:
+    """The URL of a PostgreSQL database without any table."""
     return postgres_server.new_database()
 
 
@@ -99,21 +120,12 @@ def database_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'storepost.sqlite3'}"
 
 
-@pytest.fixture(scope="session")
-def compiled_templates(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCache:
-    """Each test has an application of its own; compiling the same templates for each would be most of its time."""
-    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
-
-
 @contextmanager
 def running(settings: dict[str, Any]) -> Iterator[Flask]:
     """An application with these settings, its tables and roles, inside its context."""
     application = create_app(settings)
     with application.app_context():
-        if not settings["SQLALCHEMY_DATABASE_URI"].startswith("sqlite"):
-            database.drop_all()  # a server's database may have been used before
-        database.create_all()
-        factories.make_roles()
+        factories.make_tables()
         yield application
         database.session.remove()
         database.engine.dispose()
@@ -128,9 +140,8 @@ def application(request: pytest.FixtureRequest, database_url: str) -> Iterator[F
 
 
 @pytest.fixture
-def app(database_url: str, compiled_templates: FileSystemBytecodeCache) -> Iterator[Flask]:
+def app(database_url: str) -> Iterator[Flask]:
     with running(settings_for(database_url)) as application:
-        application.jinja_env.bytecode_cache = compiled_templates
         yield application
 
 
@@ -183,6 +194,8 @@ class Browser:
         database.session.rollback()
         with self.client.application.app_context():
             response = self.client.open(url, method=method, **kw)
+        if response.mimetype == "text/html" and (found := TOKEN.search(response.text)):
+            self._token = found.group(1)
         return response
 
     def get(self, url: str, **kw: Any) -> TestResponse:
@@ -191,22 +204,16 @@ class Browser:
     @property
     def csrf(self) -> str:
         """The token of this session, as any page carries it."""
-        if not self._token:
-            page = self.get("/sign-in").text if not self._signed_in else self.get("/stores").text
-            found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
-            assert found, page[:500]
-            self._token = found.group(1)
+        if not self._token and self.get("/sign-in").status_code != 200:
+            self.get("/stores")  # whoever is signed in is sent on
+        assert self._token
         return self._token
 
-    @property
-    def _signed_in(self) -> bool:
-        return self.get("/stores").status_code == 200
-
     def post(self, url: str, data: dict[str, Any] | None = None, **kw: Any) -> TestResponse:
-        response = self.open("POST", url, data={"csrf_token": self.csrf, **(data or {})}, **kw)
+        token = self.csrf
         if url.startswith(("/sign-in", "/sign-out", "/welcome")):
             self._token = ""  # a new session has a new token
-        return response
+        return self.open("POST", url, data={"csrf_token": token, **(data or {})}, **kw)
 
     def htmx_post(self, url: str, data: dict[str, Any] | None = None, **kw: Any) -> TestResponse:
         headers = {"HX-Request": "true", "HX-Request-Type": "partial", **kw.pop("headers", {})}

@@ -10,12 +10,14 @@ from extensions import db
 from mail import settings as email_settings
 from models import EmailSettings, Role, Store, User
 from models.user import PLATFORM_ADMIN
+from tests import thrift
 
 
-def make_roles() -> None:
-    """The rows that the first migration brings along."""
-    db.session.add(Role(name=PLATFORM_ADMIN, description="May do everything"))
-    db.session.commit()
+def make_tables() -> None:
+    """All tables, with the rows that the first migration brings along; what is there already stays as it is."""
+    if thrift.create_tables():
+        db.session.add(Role(name=PLATFORM_ADMIN, description="May do everything"))
+        db.session.commit()
 
 
 def make_admin(email: str = "admin@shop.example", *, name: str = "Ada Admin", password: str = "x" * 12) -> User:

@@ -35,8 +35,7 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
 def app(tmp_path: Path, sandbox: Sandbox) -> Iterator[Flask]:
     application = create_app(settings_for(f"sqlite:///{tmp_path / 'copies.sqlite3'}", **configuration(sandbox)))
     with application.app_context():
-        db.create_all()
-        factories.make_roles()
+        factories.make_tables()
         yield application
         db.session.remove()
         db.engine.dispose()

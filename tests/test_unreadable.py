@@ -47,12 +47,10 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def app(tmp_path: Path, sandbox: Sandbox, compiled_templates: Any) -> Iterator[Flask]:
+def app(tmp_path: Path, sandbox: Sandbox) -> Iterator[Flask]:
     application = create_app(settings_for(f"sqlite:///{tmp_path / 'values.sqlite3'}", **configuration(sandbox)))
-    application.jinja_env.bytecode_cache = compiled_templates
     with application.app_context():
-        db.create_all()
-        factories.make_roles()
+        factories.make_tables()
         yield application
         db.session.remove()
         db.engine.dispose()

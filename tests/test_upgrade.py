@@ -38,7 +38,7 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
 def old(request: pytest.FixtureRequest, tmp_path: Path, sandbox: Sandbox) -> Iterator[Flask]:
     """An installation at the first revision."""
     on_sqlite = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path / 'old.sqlite3'}" if on_sqlite else request.getfixturevalue("postgres_url")
+    url = f"sqlite:///{tmp_path / 'old.sqlite3'}" if on_sqlite else request.getfixturevalue("empty_postgres_url")
     application = create_app(settings_for(url, **configuration(sandbox)))
     with application.app_context():
         upgrade(revision="0001")

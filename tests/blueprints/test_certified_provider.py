@@ -50,8 +50,7 @@ def provider(ca: CA) -> Iterator[CertifiedProvider]:
 def app(database_url: str, ca: CA) -> Iterator[Flask]:
     application = create_app(settings_for(database_url, CA_FILE=ca.cert_file))
     with application.app_context():
-        db.create_all()
-        factories.make_roles()
+        factories.make_tables()
         yield application
         sandboxed.wait_for_all()
         db.session.remove()

@@ -51,8 +51,7 @@ def sandbox(sandbox_server: Sandbox) -> Iterator[Sandbox]:
 def app(database_url: str, sandbox: Sandbox) -> Iterator[Flask]:
     application = create_app(settings_for(database_url, **sandboxed.configuration(sandbox)))
     with application.app_context():
-        database.create_all()
-        factories.make_roles()
+        factories.make_tables()
         yield application
         for row in database.session.scalars(select(TestRun.uid)).all():
             sandboxed.wait_for(row)

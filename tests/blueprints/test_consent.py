@@ -44,8 +44,7 @@ def sandbox(running: Sandbox) -> Sandbox:
 def app(database_url: str, sandbox: Sandbox) -> Iterator[Flask]:
     application = create_app(settings_for(database_url, **sandboxed.configuration(sandbox)))
     with application.app_context():
-        db.create_all()
-        factories.make_roles()
+        factories.make_tables()
         yield application
         db.session.remove()
         uids = db.session.scalars(select(TestRun.uid)).all()

@@ -43,8 +43,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
         more = {"PUBLIC_URL": f"http://localhost:{port}", "DNS_SERVERS": names.servers}
         application = create_app(settings | more)
         with application.app_context():
-            db.create_all()
-            factories.make_roles()
+            factories.make_tables()
             factories.make_admin("alice@shop.example", name="Alice Adams", password=PASSWORD)
         server = make_server("127.0.0.1", port, application, threaded=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

@@ -35,8 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
     settings = settings_for(f"sqlite:///{tmp_path_factory.mktemp('site') / 'storepost.sqlite3'}")
     application = create_app(settings | {"PUBLIC_URL": f"http://localhost:{port}"})
     with application.app_context():
-        db.create_all()
-        factories.make_roles()
+        factories.make_tables()
         factories.make_admin("alice@shop.example", name="Alice Adams", password=PASSWORD)
     server = make_server("127.0.0.1", port, application, threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

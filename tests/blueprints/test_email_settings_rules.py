@@ -121,8 +121,7 @@ def alice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """One application and one sign-in for all cases: a refused one leaves nothing behind, as each of them proves."""
     application = create_app(settings_for(f"sqlite:///{tmp_path_factory.mktemp('rules') / 'storepost.sqlite3'}"))
     with application.app_context():
-        db.create_all()
-        factories.make_roles()
+        factories.make_tables()
         factories.make_admin("alice@shop.example", name="Alice Adams", password=PASSWORD)
         browser = Browser(application.test_client())
         assert browser.post("/sign-in", {"email": "alice@shop.example", "password": PASSWORD}).status_code == 303

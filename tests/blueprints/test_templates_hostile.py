@@ -9,7 +9,6 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jinja2 import FileSystemBytecodeCache
 from sqlalchemy import func, select
 
 from extensions import db
@@ -37,10 +36,9 @@ ODD = st.one_of(
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def app(request: pytest.FixtureRequest, compiled_templates: FileSystemBytecodeCache) -> Iterator[Flask]:
+def app(request: pytest.FixtureRequest) -> Iterator[Flask]:
     url = request.getfixturevalue("database_url" if request.param == "sqlite" else "postgres_url")
     with running(settings_for(url, PROPAGATE_EXCEPTIONS=False)) as application:
-        application.jinja_env.bytecode_cache = compiled_templates
         yield application
 
 

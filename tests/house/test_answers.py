@@ -15,6 +15,7 @@ from sqlalchemy import text
 from app import create_app
 from extensions import db as database
 from models import AuditEntry, Store, User
+from tests import factories
 from tests.conftest import PASSWORD, Browser, settings_for
 from tests.house.test_routes import _routes, _url
 
@@ -109,7 +110,7 @@ def test_https_is_for_good(database_url: str) -> None:
         settings_for(database_url, PUBLIC_URL="https://mail.shop.example", TRUSTED_HOSTS=["mail.shop.example"])
     )
     with app.app_context():
-        database.create_all()
+        factories.make_tables()
         answer = app.test_client().get("/sign-in", base_url="https://mail.shop.example")
         assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
         database.session.remove()
@@ -138,7 +139,7 @@ def test_forwarded_headers_count_only_with_a_set_number_of_proxies(database_url:
     for proxies, seen in ((0, "127.0.0.1"), (1, "203.0.113.9")):
         app = create_app(settings_for(database_url, PROXY_COUNT=proxies, PROPAGATE_EXCEPTIONS=False))
         with app.app_context():
-            database.create_all()
+            factories.make_tables()
         addresses: list[str] = []
         app.before_request_funcs.setdefault(None, []).insert(
             0, lambda addresses=addresses: addresses.append(_address())

@@ -13,7 +13,6 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jinja2 import FileSystemBytecodeCache
 from sqlalchemy import func, select
 
 from app import create_app
@@ -34,16 +33,14 @@ FORM = "application/x-www-form-urlencoded"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def app(request: pytest.FixtureRequest, compiled_templates: FileSystemBytecodeCache) -> Iterator[Flask]:
+def app(request: pytest.FixtureRequest) -> Iterator[Flask]:
     """The application on each database: they fail on different things."""
     url = request.getfixturevalue("database_url" if request.param == "sqlite" else "postgres_url")
     application = create_app(settings_for(url))
-    application.jinja_env.bytecode_cache = compiled_templates
     # As in production: a fault of ours is a 500, and not an exception in the test.
     application.config["PROPAGATE_EXCEPTIONS"] = False
     with application.app_context():
-        database.create_all()
-        factories.make_roles()
+        factories.make_tables()
         yield application
         database.session.remove()
         database.engine.dispose()

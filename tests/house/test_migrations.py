@@ -24,7 +24,7 @@ VERSIONS = Path(__file__).resolve().parents[2] / "migrations" / "versions"
 def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
     """An application beside a database without tables."""
     on_sqlite = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path / 'empty.sqlite3'}" if on_sqlite else request.getfixturevalue("postgres_url")
+    url = f"sqlite:///{tmp_path / 'empty.sqlite3'}" if on_sqlite else request.getfixturevalue("empty_postgres_url")
     application = create_app(settings_for(url))
     with application.app_context():
         yield application

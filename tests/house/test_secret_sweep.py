@@ -145,8 +145,7 @@ def app(database_url: str, provider: Sandbox, watch: Watch) -> Iterator[Flask]:
     root.handlers[:] = root.handlers[1:]  # the operator's handler would write into the test's own output
     try:
         with application.app_context():
-            db.create_all()
-            factories.make_roles()
+            factories.make_tables()
             yield application
             db.session.remove()
             db.engine.dispose()

@@ -45,8 +45,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def app(url: str) -> Iterator[Flask]:
     application = create_app(settings_for(url, KEYRING=OLD))
     with application.app_context():
-        db.create_all()
-        factories.make_roles()
+        factories.make_tables()
         keys.check(OLD_VAULT)
         yield application
         db.session.remove()
@@ -294,7 +293,7 @@ def test_large_values_do_not_come_all_at_once(app: Flask, monkeypatch: pytest.Mo
 def test_rows_that_somebody_is_changing_are_not_waited_for(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     application = create_app(settings_for(postgres_url, KEYRING=OLD))
     with application.app_context():
-        db.create_all()
+        factories.make_tables()
         keys.check(OLD_VAULT)
         settings = factories.make_store().email_settings
         settings.password_sealed = OLD_VAULT.seal("fake", Place("email_settings", settings.uid, "password_sealed"))

@@ -26,7 +26,7 @@ NEW = NewMessage(to=("lena@shop.example",), text="Hi.")
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres), "redis"])
 def queue_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgresql":
-        return str(request.getfixturevalue("postgres_url")).replace("+psycopg", "")
+        return str(request.getfixturevalue("empty_postgres_url")).replace("+psycopg", "")
     if request.param == "redis":
         return f"redis://127.0.0.1:{request.getfixturevalue('redis_port')}/0"
     return f"sqlite:///{tmp_path / 'queue.sqlite3'}"

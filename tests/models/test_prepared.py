@@ -55,7 +55,7 @@ SEND = Prepared(
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def engine(request: pytest.FixtureRequest, database_url: str) -> Iterator[Engine]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else database_url
+    url = request.getfixturevalue("empty_postgres_url") if request.param == "postgresql" else database_url
     engine = create_engine(url, hide_parameters=True)
     prepare_engine(engine)
     parcels.metadata.create_all(engine)
@@ -241,8 +241,8 @@ def test_errors_are_sqlalchemys_and_the_connection_stays(
 
 
 @pytest.mark.postgres
-def test_a_connection_that_is_lost_is_invalid_and_so_is_the_pool(postgres_url: str) -> None:
-    engine, killer = create_engine(postgres_url), create_engine(postgres_url)
+def test_a_connection_that_is_lost_is_invalid_and_so_is_the_pool(empty_postgres_url: str) -> None:
+    engine, killer = create_engine(empty_postgres_url), create_engine(empty_postgres_url)
     end = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     try:
         with engine.connect() as one, engine.connect() as other:

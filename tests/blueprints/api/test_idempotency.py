@@ -39,7 +39,7 @@ class Server:
         settings = settings_for(database_url, PUBLIC_URL=f"http://localhost:{self.port}")
         self.application = create_app(settings)
         with self.application.app_context():
-            database.create_all()
+            factories.make_tables()
             _, key = api_keys.create(factories.make_store(), "Web shop", actor=SYSTEM)
             database.session.commit()
         self.key = key.reveal()

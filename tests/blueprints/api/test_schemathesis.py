@@ -35,7 +35,7 @@ def running(database_url: str) -> Iterator[tuple[str, str]]:
     more = {"PUBLIC_URL": url, "API_REQUESTS_PER_MINUTE": 1_000_000, "PROPAGATE_EXCEPTIONS": False}
     application = create_app(settings_for(database_url) | more)
     with application.app_context():
-        database.create_all()
+        factories.make_tables()
         store = factories.make_store("Acme Store", from_email="orders@acme.example")
         _, key = api_keys.create(store, "Schemathesis", actor=SYSTEM)
         database.session.commit()

@@ -52,8 +52,7 @@ def patient_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
 def app(database_url: str, sandbox: Sandbox) -> Iterator[Flask]:
     application = create_app(settings_for(database_url, **sandboxed.configuration(sandbox)))
     with application.app_context():
-        database.create_all()
-        factories.make_roles()
+        factories.make_tables()
         yield application
         database.session.remove()
         database.engine.dispose()

@@ -145,8 +145,7 @@ class Arena:
         self.app: Flask = create_app(settings_for(f"sqlite:///{directory / 'storepost.sqlite3'}", **settings))
         self.door = Door(AllowRule.parse_list("127.0.0.1:* localhost:*"), ca_file=str(trusted), resolve=_only_v4)
         with self.app.app_context():
-            database.create_all()
-            factories.make_roles()
+            factories.make_tables()
             factories.make_admin("ada@shop.example", password=ADMIN_PASSWORD)
             self.browser = Browser(self.app.test_client())
             self.browser.post("/sign-in", {"email": "ada@shop.example", "password": ADMIN_PASSWORD})

@@ -30,8 +30,7 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         url = request.getfixturevalue("postgres_server").new_database()
     application = create_app(settings_for(url))
     with application.app_context():
-        database.create_all()
-        factories.make_roles()
+        factories.make_tables()
         yield application
         database.session.remove()
         database.engine.dispose()
