@@ -19,6 +19,7 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -113,7 +114,7 @@ class Site:
         database_url: of a database that has all tables.
         queue_url: how nudges travel; empty: a file beside an SQLite database.
         more: settings of the workers beside and above the usual ones.
-        application: what FLASK_APP names for the workers.
+        program: the module that workers run, with the number of their threads, in place of `flask worker`.
     """
 
     def __init__(
@@ -128,10 +129,11 @@ class Site:
         window: int = 1,
         lease_s: int = LEASE_S,
         more: Mapping[str, str] | None = None,
-        application: str = "app",
+        program: str = "",
     ) -> None:
         self.directory, self.sinks = directory, sinks
         self.threads, self.window, self.lease_s = threads, window, lease_s
+        self._program = program
         self.workers: list[Worker] = []
         # Of every worker that was ever started, dead ones too
         self.pids: list[int] = []
@@ -151,7 +153,7 @@ class Site:
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
-            "FLASK_APP": application,
+            "FLASK_APP": "app",
             "STOREPOST_PUBLIC_URL": f"http://localhost:{free_port()}",
             "STOREPOST_SECRET_KEY_FILE": str(secret),
             "STOREPOST_KEYRING_FILE": str(directory / "keyring"),
@@ -295,10 +297,12 @@ class Site:
         """Start one more worker; `before` are words in front of its command, such as those that change its network."""
         self._started += 1
         log = self.directory / f"worker-{self._started}.log"
-        command = [*before, str(BIN / "flask"), "worker", "--threads", str(self.threads)]
+        command = [str(BIN / "flask"), "worker", "--threads", str(self.threads)]
+        if self._program:
+            command = [sys.executable, "-m", self._program, str(self.threads)]
         with log.open("wb") as out:
             process = subprocess.Popen(
-                command, cwd=ROOT, env={**self.environment, **(environment or {})}, stdout=out, stderr=out
+                [*before, *command], cwd=ROOT, env={**self.environment, **(environment or {})}, stdout=out, stderr=out
             )
         worker = Worker(process, log)
         self.workers.append(worker)

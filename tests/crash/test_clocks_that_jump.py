@@ -49,9 +49,7 @@ def test_a_clock_that_jumps_forward_and_back_delays_and_doubles_nothing(
             stack.callback(server.stop)
             shared_clock.cleans_up_after(server.pids)
             database = ground.postgres(server)
-        site = open_site(
-            database, sinks=sinks, more=shared_clock.environment, application="tests.crash.jumping:create_app()"
-        )
+        site = open_site(database, sinks=sinks, more=shared_clock.environment, program="tests.crash.jumping")
         shared_clock.cleans_up_after(site.pids)
         shop, unlucky = (site.add_store(f"Store {port}", port=port) for port in sinks.ports)
         for worker in [site.start_worker() for _ in range(3)]:

@@ -33,7 +33,7 @@ def test_every_stage_may_hang_drip_or_hang_up(
             sinks=sinks,
             threads=len(PLACES),
             more={"STOREPOST_CA_FILE": ca.cert_file},
-            application="tests.crash.impatient:create_app()",
+            program="tests.crash.impatient",
         )
         uids: dict[tuple[str, str], str] = {}
         for (stage, fault), port in zip(PLACES, sinks.ports, strict=True):
