@@ -68,13 +68,14 @@ def create_tables() -> bool:
         if connection.dialect.has_table(connection, "roles"):
             return False
         cursor = connection.connection.cursor()
-        for statement in _words_for(db.engine.url.drivername):
+        for statement in words_for(db.engine.url.drivername):
             cursor.execute(statement)
         cursor.close()
     return True
 
 
-def _words_for(driver: str) -> list[str]:
+def words_for(driver: str) -> list[str]:
+    """The statements by which create_all() makes the tables where there are none."""
     if driver not in _words:
         found: list[str] = []
         engine = create_mock_engine(
