@@ -29,6 +29,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from extensions import db
 from mail.outbox_work import (
@@ -71,6 +72,11 @@ class Leave:
     settings_version: int | None = None
     connection_id: int | None = None
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it asks for the very settings, and not only for the method."""
+        return self.settings_version is not None
+
 
 # The moment before, and what came of it ----------------------------------------------------------------------------
 
@@ -88,12 +94,7 @@ def mark_committing(claimed: ClaimedMessage, leave: Leave, connection: Connectio
 
 def mark_all_committing(claimed: Sequence[ClaimedMessage], leave: Leave, connection: Connection) -> set[int]:
     """Ask the same for messages of one claim, in the caller's transaction; return the row ids of those that may go."""
-    return {row for (row,) in MARK[exactly(leave)].fetch_all(connection, leave_values(claimed, leave))}
-
-
-def exactly(leave: Leave) -> bool:
-    """Whether it asks for the very settings, and not only for the method."""
-    return leave.settings_version is not None
+    return {row for (row,) in MARK[leave.is_exact].fetch_all(connection, leave_values(claimed, leave))}
 
 
 def leave_values(claimed: Sequence[ClaimedMessage], leave: Leave) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def leave_values(claimed: Sequence[ClaimedMessage], leave: Leave) -> dict[str, A
     }
 
 
-def mark_statement(*, exactly: bool) -> Any:
+def mark_statement(*, exactly: bool) -> ReturningUpdate[Any]:
     """The statement that asks for leave and notes it, with `leave_values`; returns the row ids of those that may go."""
     s = email_settings.c
     wanted = [s.store_id == bindparam("store"), s.emails_off.is_(False), s.method == bindparam("by")]

@@ -16,7 +16,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
-    Engine,
     Integer,
     Text,
     bindparam,
@@ -28,6 +27,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from extensions import db
 from mail import outbox_finish
@@ -36,7 +36,7 @@ from mail.outbox_work import NO_REASON, ClaimedMessage, attempts, messages, reci
 from mail.outcomes import Outcome
 from models import clock
 from models.among import is_among
-from models.database import writing
+from models.database import is_postgres, writing
 from models.outbox import MessageStatus, RecipientStatus
 from models.prepared import Prepared
 from models.rowsets import recordset
@@ -52,9 +52,9 @@ def finish_all(results: Sequence[Result], connection: Connection) -> list[Result
     Successes are written together, everything else as `outbox_finish.finish` does it.
     """
     sent = [result for result in results if _is_plain_success(result[1])]
-    if not sent or (len(sent) == 1 and not _is_postgres(connection)):
+    if not sent or (len(sent) == 1 and not is_postgres(connection)):
         return [result for result in results if not outbox_finish.finish(*result, connection)]
-    written = _write_at_once(sent, connection) if _is_postgres(connection) else _write_by_table(sent, connection)
+    written = _write_at_once(sent, connection) if is_postgres(connection) else _write_by_table(sent, connection)
     lost = [result for result in sent if result[0].id not in written]
     others = [result for result in results if not _is_plain_success(result[1])]
     return lost + [result for result in others if not outbox_finish.finish(*result, connection)]
@@ -62,7 +62,7 @@ def finish_all(results: Sequence[Result], connection: Connection) -> list[Result
 
 def can_go_along(results: Sequence[Result]) -> bool:
     """Whether `finish_and_mark` can write these: on PostgreSQL, when all of them are successes and nothing else."""
-    return _is_postgres(db.engine) and all(_is_plain_success(outcome) for _, outcome in results)
+    return is_postgres(db.engine) and all(_is_plain_success(outcome) for _, outcome in results)
 
 
 def finish_and_mark(
@@ -74,21 +74,16 @@ def finish_and_mark(
     A way there and back, and a commit, for each group of messages, and no more: see `can_go_along`.
     """
     values = outbox_finish.leave_values(claimed, leave)
-    exactly = outbox_finish.exactly(leave)
     with writing():
         if not results:
-            return [], {row for (row,) in outbox_finish.MARK[exactly].fetch_alone(db.engine, values)}
-        rows = _AT_ONCE_WITH_MARK[exactly].fetch_alone(db.engine, _values_at_once(results) | values)
+            return [], {row for (row,) in outbox_finish.MARK[leave.is_exact].fetch_alone(db.engine, values)}
+        rows = _AT_ONCE_WITH_MARK[leave.is_exact].fetch_alone(db.engine, _values_at_once(results) | values)
     written = {row for row, is_mark in rows if not is_mark}
     return [result for result in results if result[0].id not in written], {row for row, is_mark in rows if is_mark}
 
 
 def _is_plain_success(outcome: Outcome) -> bool:
     return outcome.status is MessageStatus.SENT and not outcome.code and outcome.hold_reason is None
-
-
-def _is_postgres(bind: Connection | Engine) -> bool:
-    return bind.dialect.name == "postgresql"
 
 
 def _write_by_table(results: Sequence[Result], connection: Connection) -> set[int]:
@@ -180,7 +175,7 @@ _ATTEMPT_SENT: Final = Prepared(
 )
 
 
-def _at_once(mark: Any = None) -> Prepared:
+def _at_once(mark: ReturningUpdate[Any] | None = None) -> Prepared:
     """Everything that successes write; returns the row ids of those whose claims were ours.
 
     With the statement of a mark beside it, on other messages: also the rows of that one, told apart by TRUE.

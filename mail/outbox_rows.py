@@ -12,15 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import (
-    Connection,
-    Dialect,
-    insert,
-    select,
-)
+from sqlalchemy import Connection, Dialect, insert, select
 
 from mail.outbox_content import contents
 from mail.outbox_work import messages, recipients
+from models.database import is_postgres
 from models.prepared import Prepared
 from models.rowsets import insert_from, recordset
 
@@ -45,7 +41,7 @@ def insert_all(
             all of them need be in memory.
         people: columns of the recipients of each, without the message's id.
     """
-    if connection.dialect.name == "postgresql" and isinstance(sealed, Sequence):
+    if is_postgres(connection) and isinstance(sealed, Sequence):
         return _insert_at_once(connection, rows, sealed, people)
     ids = insert_messages(connection, rows)
     insert_contents(connection, zip(ids, sealed, strict=True))

@@ -36,7 +36,7 @@ from sqlalchemy import (
 
 from extensions import db
 from models import clock
-from models.database import reading, writing
+from models.database import is_postgres, reading, writing
 from models.email_settings import EmailSettings
 from models.outbox import (
     SENDING_SQL,
@@ -196,18 +196,15 @@ def claim(
     values = {"token": token, "limit": limit, "lease_ms": milliseconds(lease)}
     if store_id is not None:
         values["store"] = store_id
-    statement = _claim_statement(store_id is not None, only_suspects, begins_attempts=_is_postgres())
-    if _is_postgres():
+    at_once = is_postgres(db.engine)
+    statement = _claim_statement(store_id is not None, only_suspects, begins_attempts=at_once)
+    if at_once:
         with writing():
             return _in_order(statement.fetch_alone(db.engine, values))
     with writing(), db.engine.begin() as connection:
         claimed = _in_order(statement.fetch_all(connection, values))
         _BEGIN_ATTEMPT.run_many(connection, [{"message": one.id, "number": one.number} for one in claimed])
     return claimed
-
-
-def _is_postgres() -> bool:
-    return db.engine.dialect.name == "postgresql"
 
 
 def _in_order(rows: Iterable[tuple[Any, ...]]) -> list[ClaimedMessage]:

@@ -52,6 +52,11 @@ def writing() -> Iterator[None]:
         _reads_only.reset(token)
 
 
+def is_postgres(bind: Connection | Engine) -> bool:
+    """Whether it leads to PostgreSQL, and so over a network to where several statements are better one."""
+    return bind.dialect.name == "postgresql"
+
+
 def prepare_engine(engine: Engine) -> None:
     """Install our habits on an engine: those above for SQLite, and for PostgreSQL a look at connections that were idle
     and a planner that fetches rows by their index.

@@ -87,7 +87,7 @@ class Prepared:
         if engine.dialect.driver != "psycopg":
             with engine.begin() as connection:
                 return self.fetch_all(connection, parameters)
-        with engine.connect() as connection, _autocommit(connection):
+        with engine.connect() as connection, _at_once(engine, connection.connection):
             return self.fetch_all(connection, parameters)
 
     # Outside of any transaction --------------------------------------------------------------------------------------
@@ -183,7 +183,8 @@ class _Compiled:
         for name in dict.fromkeys(compiled.bind_names.values()):
             bind = compiled.binds[name]
             changes = name in names or name in defaults or bind.callable or bind.required
-            word = None if changes else _word(bind.value)
+            convert = cast("_Convert | None", compiled._bind_processors.get(name))
+            word = None if changes else _word(bind.value if convert is None else convert(bind.value))
             if word is None:
                 left.append(name)
             else:
@@ -260,20 +261,11 @@ def _default_of(column: Column[Any]) -> Callable[[], Any]:
 
 @contextmanager
 def _at_once(engine: Engine, connection: PoolProxiedConnection) -> Iterator[None]:
-    """On PostgreSQL without the round trips of a transaction around it; who leaves by an error drops the connection."""
+    """On PostgreSQL without the round trips of a transaction around it, whatever comes of the statement."""
     if engine.dialect.driver != "psycopg":
         yield
         return
     driver: Any = connection.driver_connection
-    driver.autocommit = True
-    yield
-    driver.autocommit = False
-
-
-@contextmanager
-def _autocommit(connection: Connection) -> Iterator[None]:
-    """Without BEGIN and COMMIT on psycopg inside the block, whatever comes of the statement."""
-    driver: Any = connection.connection.driver_connection
     driver.autocommit = True
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import email
 import email.policy
 import quopri
@@ -136,6 +137,14 @@ def test_quoted_printable_lines_stay_within_76_and_decode_to_the_same(text: str)
     assert quopri.decodestring(encoded) == canonical
     assert all(len(line) <= 76 and not line.endswith((b" ", b"\t")) for line in encoded.split(b"\r\n"))
     assert wire.is_safe(encoded)
+
+
+@pytest.mark.parametrize(
+    "line", ["x" * 75, "x" * 76, "x" * 77, ".", "..", "a=b", "a ", "a\t", "a\tb", "~", "\x7f", "\x00", "", "ü"]
+)
+def test_a_text_that_is_its_own_quoted_printable_is_told_from_one_that_is_not(line: str) -> None:
+    canonical = mime.canonical_lines(f"Hello\n{line}\nBye\n".encode())
+    assert mime.quoted_printable(canonical) == binascii.b2a_qp(canonical)
 
 
 @pytest.mark.parametrize("size", [0, 1, 56, 57, 58, 114, 57 * 8192, 57 * 8192 + 1])
