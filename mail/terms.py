@@ -51,8 +51,8 @@ _settings_of = Prepared(
     .where(email_settings.c.store_id == bindparam("store"))
     .with_for_update(read=True)
 )
-# By ix_messages_store_id_status_id, from its end: what was sent or waits is not looked at. A statement of its own,
-# because PostgreSQL would show it what was there before the wait for the lock.
+# By a small index, from its end: what was sent or waits is not looked at. A statement of its own, because PostgreSQL
+# would show it what was there before the wait for the lock.
 _last_held = Prepared(
     select(*(messages.c[name] for name in _REASON))
     .where(is_held_for_the_store(bindparam("store")))

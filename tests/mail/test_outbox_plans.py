@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, select, text, update
 
-from mail import outbox_content, outbox_finish, outbox_groups, outbox_recipients, outbox_work
+from mail import outbox_content, outbox_finish, outbox_groups, outbox_recipients, outbox_work, terms
 from models import Attempt, Message, Store
 from models.outbox import MessageContent, MessageStatus, Recipient, RecipientKind
 from models.prepared import Prepared
@@ -19,6 +19,7 @@ ROWS = list(range(1, 9))
 PARAMETERS: dict[str, dict[str, Any]] = {
     "claim": {"store": 1, "limit": 20, "token": "t", "lease_ms": 90_000},
     "backlog": {"store": 1, "at_most": 100},
+    "held": {"store": 1},
     "mark": {
         "rows": ROWS,
         "token": "t",
@@ -32,6 +33,9 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "contents": {"ids": ROWS},
     "recipients": {"ids": ROWS},
 }
+
+# Which of two small ones, databases decide for themselves.
+HELD = "ix_messages_held|ix_messages_store_id_status_id"
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -106,6 +110,7 @@ def _plan(db: Any, statement: Any, parameters: dict[str, Any]) -> str:
         ("contents", "PRIMARY KEY|pk_message_contents"),
         ("recipients", "sqlite_autoindex_message_recipients_1|uq_message_recipients"),
         ("backlog", "ix_messages_waiting"),
+        ("held", HELD),
         ("due_stores", "ix_messages_waiting"),
         ("sweep", "ix_messages_sending"),
         ("late", "ix_messages_expiring"),
@@ -118,6 +123,7 @@ def test_it_is_found_by_a_small_index(name: str, index: str, filled: None, db: A
         "contents": outbox_content._contents_of,
         "recipients": outbox_recipients._LOAD,
         "backlog": outbox_work._BACKLOG,
+        "held": terms._last_held,
         "due_stores": outbox_work._DUE_STORES,
         "sweep": outbox_finish._ANYTHING_TO_SWEEP,
         "late": outbox_finish._ANYTHING_TO_SWEEP,
@@ -142,6 +148,15 @@ def test_results_of_a_group_are_written_by_their_keys_while_nobody_analysed_the_
     ):
         plan = _plan(db, statement, given)
         assert "Seq Scan on message" not in plan, plan
+
+
+def test_what_is_held_is_looked_for_by_its_own_index_from_the_first_message_on(store: Store, db: Any) -> None:
+    """Whoever hands in mail waits for this. PostgreSQL keeps the plan that it makes while the table is empty for some
+    time; going through all of a store's messages looks as good then, and takes the longer the more there are.
+    """
+    if db.engine.dialect.name != "postgresql":
+        pytest.skip("a file makes its plans anew")
+    assert "ix_messages_held" in _plan(db, terms._last_held, {"store": store.id})
 
 
 def test_a_claim_takes_the_first_of_a_long_backlog_without_sorting_it(filled: None, db: Any) -> None:
