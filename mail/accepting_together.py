@@ -8,8 +8,10 @@ Nobody waits longer than by itself: whoever finds nobody writing writes at once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
 
 from extensions import db
 from mail import accepting
@@ -58,8 +60,7 @@ class Together:
         if not mine.is_alone:
             self._write_with_others(mine, equipment)
         if mine.answers is None:
-            _write([mine], equipment)
-            _tell([mine], equipment)
+            _write_alone(mine, equipment)
         assert mine.answers is not None
         return mine.answers
 
@@ -78,12 +79,16 @@ class Together:
 
     def _write_for_all(self, equipment: Equipment) -> None:
         """Write all that waits by now; then wake them, and the next one to write if there is one."""
-        with self._lock:
-            group, self._waiting = self._waiting, []
+        group: list[_Waiting] = []
         try:
-            _write(group, equipment)
+            with writing(), db.engine.begin() as connection:
+                # Not before it is our turn: where another process writes, those who come meanwhile go along.
+                group = self._take_all()
+                tell = _write(connection, group, equipment)
+            tell()
         except BaseException as error:
             # Somebody's trouble, and nobody knows whose: each tries by itself, and hears of its own.
+            group = group or self._take_all()
             for one in group:
                 one.is_alone = True
             if not isinstance(error, Exception):
@@ -96,26 +101,41 @@ class Together:
                 one.woken.set()
             if next_one is not None:
                 next_one.woken.set()
-        _tell(group, equipment)
+        _nudge(group, equipment)
+
+    def _take_all(self) -> list[_Waiting]:
+        with self._lock:
+            group, self._waiting = self._waiting, []
+        return group
 
 
-def _write(group: Sequence[_Waiting], equipment: Equipment) -> None:
-    """Store what a group of requests hands in, in one commit, and give each its answers."""
+def _write_alone(mine: _Waiting, equipment: Equipment) -> None:
+    with writing(), db.engine.begin() as connection:
+        tell = _write(connection, [mine], equipment)
+    tell()
+    _nudge([mine], equipment)
+
+
+def _write(connection: Connection, group: Sequence[_Waiting], equipment: Equipment) -> Callable[[], None]:
+    """Add what a group of requests hands in, and return what gives each its answers: to be called after the commit."""
     by_sender: dict[tuple[int, int | None], list[_Waiting]] = {}
     for one in group:
         by_sender.setdefault((one.store_id, one.api_key_id), []).append(one)
     stored: list[tuple[_Waiting, list[Answer], bool]] = []
-    with writing(), db.engine.begin() as connection:
-        for (store_id, api_key_id), ones in by_sender.items():
-            ready = [message for one in ones for message in one.ready]
-            added = accepting.add(connection, store_id, ready, equipment=equipment, api_key_id=api_key_id)
-            answers = iter(added.answers)
-            stored += [(one, [next(answers) for _ in one.ready], added.is_due) for one in ones]
-    for one, its_answers, is_due in stored:
-        one.answers, one.is_due = its_answers, is_due
+    for (store_id, api_key_id), ones in by_sender.items():
+        ready = [message for one in ones for message in one.ready]
+        added = accepting.add(connection, store_id, ready, equipment=equipment, api_key_id=api_key_id)
+        answers = iter(added.answers)
+        stored += [(one, [next(answers) for _ in one.ready], added.is_due) for one in ones]
+
+    def tell() -> None:
+        for one, its_answers, is_due in stored:
+            one.answers, one.is_due = its_answers, is_due
+
+    return tell
 
 
-def _tell(group: Sequence[_Waiting], equipment: Equipment) -> None:
+def _nudge(group: Sequence[_Waiting], equipment: Equipment) -> None:
     """Tell workers of what was committed; the others have their answers by then."""
     for store_id in {one.store_id for one in group if one.is_due}:
         equipment.nudges.send(store_id)

@@ -100,10 +100,10 @@ def hold(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     entered.clear()
     write = accepting_together._write
 
-    def slow(group: Any, equipment: Any) -> None:
+    def slow(connection: Any, group: Any, equipment: Any) -> Any:
         entered.set()
         held.wait(20)
-        write(group, equipment)
+        return write(connection, group, equipment)
 
     monkeypatch.setattr(accepting_together, "_write", slow)
     return lambda: entered.wait(20)
