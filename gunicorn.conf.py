@@ -1,6 +1,21 @@
 """How the web server runs. Everything can be overridden on gunicorn's command line."""
 
+from gunicorn.glogging import Logger
+
 import heap
+
+
+class OwnWords(Logger):
+    """The server's own words, and nothing about requests.
+
+    The OAuth callback carries an authorization code in its query string: no line of any log may hold one. The server
+    writes down each request as soon as it has a `logconfig_dict`, even without an `accesslog`, and that nobody reads it
+    does not make it free.
+    """
+
+    def access(self, resp: object, req: object, environ: object, request_time: object) -> None:
+        pass
+
 
 bind = "127.0.0.1:8025"
 worker_class = "gthread"
@@ -9,7 +24,7 @@ threads = 4
 timeout = 60
 graceful_timeout = 25
 keepalive = 15
-# The OAuth callback carries an authorization code in its query string: no line of any log may hold one.
+logger_class = OwnWords
 accesslog = None
 # Bounded request lines and headers; the longest line is the callback's.
 limit_request_line = 8190
