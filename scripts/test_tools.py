@@ -16,7 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.fakes import tools
 
+# Chromium without what it does for people who sit before it: half the work. Where it is no package, Chromium does.
+HEADLESS = "Chromium’s headless shell"
 PACKAGES = {
+    HEADLESS: ("chromium-headless-shell",),
     "Chromium": ("chromium",),
     "PostgreSQL": ("postgresql",),
     "Redis": ("redis-server",),
@@ -33,6 +36,7 @@ PRESEED = "postfix postfix/main_mailer_type select No configuration\n"
 
 
 def missing() -> list[str]:
+    """What must be there and is not."""
     found = {
         "Chromium": tools.chromium(),
         "PostgreSQL": tools.postgres_bin(),
@@ -55,7 +59,7 @@ def install(names: list[str]) -> None:
 
 
 def install_programs(names: list[str]) -> None:
-    if os.geteuid() == 0 and shutil.which("apt-get"):
+    if _has_packages():
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False, stdout=subprocess.DEVNULL)
         # Servers that the packages would start are of no use: the tests run their own, on free ports.
@@ -69,6 +73,8 @@ def install_programs(names: list[str]) -> None:
                 subprocess.run(["debconf-set-selections"], input=PRESEED, text=True, env=environment, check=False)
             for name in names:
                 if name == "oidc-provider" and shutil.which("npm") and shutil.which("node"):
+                    continue
+                if name == "Chromium" and tools.chromium():
                     continue
                 # One by one, so that one that cannot be had spares the others; never in exchange for what is there,
                 # as Postfix would replace a machine's own mail server.
@@ -85,8 +91,17 @@ def install_programs(names: list[str]) -> None:
         subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
 
 
+def _wanted() -> list[str]:
+    """What is to be installed: first what may take the place of something else."""
+    return [HEADLESS] * (_has_packages() and tools.headless_shell() is None) + missing()
+
+
+def _has_packages() -> bool:
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
 def main() -> int:
-    names = missing()
+    names = _wanted()
     if names:
         print(f"Installing for the tests: {', '.join(names)} …", flush=True)
         install(names)

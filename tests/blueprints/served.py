@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from werkzeug.serving import make_server
 
 from app import create_app
 from extensions import db
 from tests import factories
 from tests.conftest import PASSWORD, settings_for
-from tests.fakes import tools
 
 AXE = Path(__file__).parents[1] / "vendor" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 
 
 @contextmanager
@@ -45,15 +43,6 @@ def site(directory: Path) -> Iterator[tuple[str, Flask]]:
         server.server_close()
         with application.app_context():
             db.engine.dispose()
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser without a window."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=tools.chromium(), args=FLAGS.split())
-        yield browser
-        browser.close()
 
 
 def sign_in(address: str, browser: Browser) -> Any:

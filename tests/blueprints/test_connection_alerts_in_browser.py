@@ -21,10 +21,10 @@ from models.connection import Connection, Health
 from models.email_settings import Method
 from models.types import utcnow
 from tests.blueprints import served
-from tests.fakes import tools
+from tests.fakes import browser
 from tests.fakes.oauth import make_oauth_store
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(tools.chromium() is None, reason="Chromium is not installed")]
+pytestmark = pytest.mark.browser
 PICTURES = os.environ.get("ALERT_PICTURES", "")
 DETAIL = "HTTP 400 invalid_grant: AADSTS50173: The provided grant has expired due to it being revoked."
 
@@ -39,8 +39,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Flask]
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with served.chromium() as browser:
-        yield browser
+    with browser.chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

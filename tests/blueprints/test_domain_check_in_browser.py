@@ -9,22 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from werkzeug.serving import make_server
 
 from app import create_app
 from extensions import db
 from tests import factories
 from tests.conftest import PASSWORD, settings_for
-from tests.fakes import tools
+from tests.fakes import browser
 from tests.fakes.dns import NameServer
 from tests.mail.domain.zones import GOOD, WORLD
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(tools.chromium() is None, reason="Chromium is not installed")]
+pytestmark = pytest.mark.browser
 
 AXE = Path(__file__).parents[1] / "vendor" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 PICTURES = os.environ.get("DOMAIN_PICTURES", "")
 BROKEN = {
     "broken.example": {"TXT": ["v=spf1 include:_spf.google.com ip4:192.0.2.300 +all"]},
@@ -58,10 +57,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=tools.chromium(), args=FLAGS.split())
-        yield browser
-        browser.close()
+    with browser.chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

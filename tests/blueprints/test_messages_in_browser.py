@@ -18,10 +18,10 @@ from models.outbox import MessageStatus
 from models.types import utcnow
 from tests import factories
 from tests.blueprints import served
-from tests.fakes import tools
+from tests.fakes import browser
 from tests.message_states import change, fill
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(tools.chromium() is None, reason="Chromium is not installed")]
+pytestmark = pytest.mark.browser
 
 PICTURES = os.environ.get("MESSAGE_PICTURES", "")
 WORKER = "a" * 32
@@ -35,8 +35,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Flask]
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with served.chromium() as browser:
-        yield browser
+    with browser.chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

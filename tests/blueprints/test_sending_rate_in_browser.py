@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from werkzeug.serving import make_server
 
 from app import create_app
@@ -23,13 +23,12 @@ from models.database import writing
 from security.vault import Place
 from tests import factories
 from tests.conftest import PASSWORD, settings_for
-from tests.fakes import tools
+from tests.fakes import browser
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(tools.chromium() is None, reason="Chromium is not installed")]
+pytestmark = pytest.mark.browser
 
 AXE = Path(__file__).parents[1] / "vendor" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 PICTURES = os.environ.get("RATE_PICTURES", "")
 RATE = "421 4.4.2 Message submission rate for this client has exceeded the configured limit"
 REFUSED = "ConnectionRefusedError: [Errno 111] Connection refused"
@@ -59,10 +58,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Flask]
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=tools.chromium(), args=FLAGS.split())
-        yield browser
-        browser.close()
+    with browser.chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

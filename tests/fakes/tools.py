@@ -13,18 +13,30 @@ OIDC = HERE / "oidc"
 
 
 def chromium() -> str | None:
-    """The Chromium to drive: the system's, else Playwright's own."""
+    """The Chromium to drive: the system's, without a window if it can be had, else Playwright's own."""
+    if shell := headless_shell():
+        return shell
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found
-    caches = [Path.home() / ".cache/ms-playwright", Path.home() / "Library/Caches/ms-playwright"]
-    for cache in caches:
-        for pattern in (
-            "chromium-*/chrome-linux*/chrome",
-            "chromium-*/chrome-mac*/Chromium.app/Contents/MacOS/Chromium",
-        ):
-            if found_here := sorted(cache.glob(pattern)):
-                return str(found_here[-1])
+    return _of_playwright(
+        "chromium-*/chrome-linux*/chrome", "chromium-*/chrome-mac*/Chromium.app/Contents/MacOS/Chromium"
+    )
+
+
+def headless_shell() -> str | None:
+    """Chromium as a program of its own that can only run without a window."""
+    return shutil.which("chromium-headless-shell") or _of_playwright(
+        "chromium_headless_shell-*/chrome-*/headless_shell", "chromium_headless_shell-*/chrome-*/chrome-headless-shell"
+    )
+
+
+def _of_playwright(*patterns: str) -> str | None:
+    """The newest of what Playwright installed for this user."""
+    for cache in (Path.home() / ".cache/ms-playwright", Path.home() / "Library/Caches/ms-playwright"):
+        for pattern in patterns:
+            if found := sorted(cache.glob(pattern)):
+                return str(found[-1])
     return None
 
 

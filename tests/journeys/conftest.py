@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
 
-from tests.fakes import tools
+from tests.fakes import browser
 from tests.fakes.installation import Installation
 from tests.journeys import steps
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # Machines that test are slow and busy; what is asserted is that it happens, not how fast.
 expect.set_options(timeout=20_000)
 
@@ -39,18 +29,14 @@ def no_outside_world() -> None:
 # For a module and not for the session: while one is open in this process, no other test could open its own.
 @pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
-    if tools.chromium() is None:
-        assert not os.environ.get("CI"), "Chromium must be there in CI"
-        pytest.skip("Chromium is not installed")
-    with sync_playwright() as running:
+    with browser.started_playwright() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def chromium(playwright: Playwright) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(executable_path=tools.chromium(), headless=True, args=FLAGS)
-    yield browser
-    browser.close()
+    with browser.launched(playwright) as started:
+        yield started
 
 
 class Watched:

@@ -9,26 +9,22 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from sandbox import Sandbox
+from tests.fakes.browser import chromium
 from tests.sandbox.clients import MAILBOX, OAuthClient, dial, letter, parameters_of
 
 pytestmark = pytest.mark.browser
 
 AXE = Path(__file__).parents[1] / "vendor" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-SWITCHES = "--no-first-run --disable-background-networking --disable-component-update --disable-sync --disable-quic"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu", *SWITCHES.split()]
-        )
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture

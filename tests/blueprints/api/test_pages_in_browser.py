@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from werkzeug.serving import make_server
 
 from app import create_app
 from extensions import db
 from tests import factories
 from tests.conftest import PASSWORD, settings_for
-from tests.fakes import tools
+from tests.fakes import browser
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(tools.chromium() is None, reason="Chromium is not installed")]
+pytestmark = pytest.mark.browser
 
 AXE = Path(__file__).parents[2] / "vendor" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 PICTURES = os.environ.get("API_PICTURES", "")
 LOOKS = [(1440, "light"), (390, "dark"), (320, "light")] + ([(1440, "dark"), (390, "light")] if PICTURES else [])
 
@@ -52,10 +51,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=tools.chromium(), args=FLAGS.split())
-        yield browser
-        browser.close()
+    with browser.chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
