@@ -72,6 +72,12 @@ _handed_in_before = Prepared(
     ).where(messages.c.store_id == bindparam("store"), messages.c.idempotency_key == bindparam("key"))
 )
 
+_stored_before = Prepared(
+    select(messages.c.uid, messages.c.status, messages.c.hold_reason).where(
+        messages.c.store_id == bindparam("store"), messages.c.uid == bindparam("uid")
+    )
+)
+
 
 def enqueue(
     store_id: int,
@@ -125,18 +131,24 @@ def add(
     equipment: Equipment,
     api_key_id: int | None = None,
     source: str = "api",
+    again: bool = False,
 ) -> Added:
     """Add messages to the connection's transaction and return what became of each, in their order.
 
     While emails are off, or while the store's queue is held for trouble with its settings, they are held too. A
     conflict of keys concerns its own message only.
 
+    Args:
+        again: somebody tried before with these very messages, and nobody knows whether the commit took place: those
+            that are there are not added a second time.
+
     Raises:
         sqlalchemy.exc.IntegrityError: one of the keys is being used at this very moment by somebody else.
         sqlalchemy.exc.NoResultFound: the store is gone.
     """
     terms = terms_of(connection, store_id, equipment=equipment)
-    answers = _Answers(_earlier(connection, store_id, ready))
+    stored = _stored(connection, store_id, ready) if again else {}
+    answers = _Answers(_earlier(connection, store_id, ready), stored)
     new = [one for one in ready if answers.add(one, _new_answer(one, terms))]
     rows = [{"api_key_id": api_key_id, "source": source, **_row_of(one, terms)} for one in new]
     if any(one.handed.new.cancelled_because for one in new):
@@ -144,7 +156,7 @@ def add(
     if new:
         _insert(connection, new, rows, equipment)
     is_due = any(row["status"] is MessageStatus.QUEUED and row["due_at"] <= terms.now for row in rows)
-    return Added(answers.found, is_due)
+    return Added(answers.found, is_due or bool(stored))
 
 
 def _new_answer(one: Ready, terms: Terms) -> Enqueued:
@@ -231,14 +243,21 @@ def _recipient_rows(new: NewMessage) -> list[dict[str, Any]]:
 
 
 class _Answers:
-    """The answers in order, and what each Idempotency-Key stands for: from earlier calls, then from this one."""
+    """The answers in order, and what each Idempotency-Key stands for: from earlier calls, then from this one.
 
-    def __init__(self, earlier: dict[str, tuple[str, Enqueued]]) -> None:
+    `stored` are messages that are there already, by their own uid.
+    """
+
+    def __init__(self, earlier: dict[str, tuple[str, Enqueued]], stored: dict[str, Enqueued]) -> None:
         self.found: list[Answer] = []
         self._known = earlier
+        self._stored = stored
 
     def add(self, one: Ready, new: Enqueued) -> bool:
         """Note the answer and return whether the message is a new one."""
+        if one.uid in self._stored:
+            self.found.append(self._stored[one.uid])
+            return False
         key, body_hash = one.handed.idempotency_key, one.handed.idempotency_hash or ""
         if key is None or key not in self._known:
             if key is not None:
@@ -258,6 +277,11 @@ def _earlier(connection: Connection, store_id: int, ready: Sequence[Ready]) -> d
         key: (idempotency_hash or "", Enqueued(uid, status, hold_reason, replayed=True))
         for key, idempotency_hash, uid, status, hold_reason in filter(None, rows)
     }
+
+
+def _stored(connection: Connection, store_id: int, ready: Sequence[Ready]) -> dict[str, Enqueued]:
+    rows = _stored_before.fetch_each(connection, [{"store": store_id, "uid": one.uid} for one in ready])
+    return {row[0]: Enqueued(*row) for row in rows if row is not None}
 
 
 # Rows ---------------------------------------------------------------------------------------------------------------

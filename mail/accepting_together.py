@@ -26,7 +26,10 @@ SHARED_MESSAGES = 20
 
 @dataclass(eq=False)
 class _Waiting:
-    """What one request hands in, and what becomes of it."""
+    """What one request hands in, and what becomes of it.
+
+    `has_failed`: together with others, in the commit perhaps, which may have taken place all the same.
+    """
 
     store_id: int
     api_key_id: int | None
@@ -34,6 +37,7 @@ class _Waiting:
     answers: list[Answer] | None = None
     is_due: bool = False
     is_alone: bool = False
+    has_failed: bool = False
     woken: threading.Event = field(default_factory=threading.Event)
 
 
@@ -90,7 +94,7 @@ class Together:
             # Somebody's trouble, and nobody knows whose: each tries by itself, and hears of its own.
             group = group or self._take_all()
             for one in group:
-                one.is_alone = True
+                one.is_alone = one.has_failed = True
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -124,7 +128,8 @@ def _write(connection: Connection, group: Sequence[_Waiting], equipment: Equipme
     stored: list[tuple[_Waiting, list[Answer], bool]] = []
     for (store_id, api_key_id), ones in by_sender.items():
         ready = [message for one in ones for message in one.ready]
-        added = accepting.add(connection, store_id, ready, equipment=equipment, api_key_id=api_key_id)
+        again = any(one.has_failed for one in ones)
+        added = accepting.add(connection, store_id, ready, equipment=equipment, api_key_id=api_key_id, again=again)
         answers = iter(added.answers)
         stored += [(one, [next(answers) for _ in one.ready], added.is_due) for one in ones]
 

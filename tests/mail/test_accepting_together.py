@@ -6,12 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask import Flask
 from sqlalchemy import event, func, select
-from sqlalchemy.exc import NoResultFound
+from sqlalchemy.exc import NoResultFound, OperationalError
 
 from extensions import db as database
 from mail import accepting_together, outbox
@@ -184,6 +186,34 @@ def test_a_writer_that_failed_leaves_the_pen_to_others(application: Flask) -> No
             together.accept(999, [handed(1)], equipment=application.extensions["storepost"], api_key_id=None)
         together.accept(1, [handed(1)], equipment=application.extensions["storepost"], api_key_id=None)
     assert count() == 3
+
+
+@pytest.mark.parametrize("key", [None, "order-1001"])
+def test_a_commit_that_took_place_though_its_answer_was_lost_is_not_repeated(
+    application: Flask, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    """As when the connection to PostgreSQL breaks at that very moment."""
+    database.session.rollback()
+    dialect = database.engine.dialect
+    commit, lost = dialect.do_commit, threading.Event()
+
+    def commit_and_lose_the_answer(connection: Any) -> None:
+        commit(connection)
+        if not lost.is_set():
+            lost.set()
+            raise OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
+
+    monkeypatch.setattr(dialect, "do_commit", commit_and_lose_the_answer)
+    told: list[int] = []
+    equipment = replace(application.extensions["storepost"], nudges=SimpleNamespace(send=told.append))
+    (answer,) = Together().accept(1, [handed(1, key)], equipment=equipment, api_key_id=None)
+    assert lost.is_set()
+    assert count() == 1
+    assert isinstance(answer, Enqueued)
+    assert answer.uid == database.session.scalar(select(Message.uid))
+    assert not answer.replayed
+    assert told == [1]
+    database.session.rollback()
 
 
 def test_many_at_once_lose_nothing(application: Flask, commits: list[int]) -> None:
