@@ -1,8 +1,16 @@
 """How the web server runs. Everything can be overridden on gunicorn's command line."""
 
+import contextlib
+
 from gunicorn.glogging import Logger
 
+import drivers
 import heap
+from config import ConfigError, load  # every name here is taken for a setting, and `config` is one
+
+# What is wrong with the settings, the application says when it starts.
+with contextlib.suppress(ConfigError):
+    drivers.leave_out_unused(load())
 
 
 class OwnWords(Logger):

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import config
-
-# By the beginning of the URLs that need it: what the libraries load whenever it is installed.
-_DRIVERS = {"redis": "redis", "postgresql": "psycopg"}
+import drivers
 
 
 def take_over(*, threads: int) -> NoReturn:
@@ -30,7 +27,7 @@ def main(threads: int) -> None:
     """Deliver until told to stop; a wrong setting or key ends the process with its sentence."""
     try:
         settings = config.load()
-        _leave_out_unused_drivers(settings)
+        drivers.leave_out_unused(settings)
         # Not before: both load what was just left out.
         import ground
         import worker
@@ -39,18 +36,6 @@ def main(threads: int) -> None:
     except config.ConfigError as error:
         sys.exit(str(error))
     worker.run(app, threads=threads)
-
-
-def _leave_out_unused_drivers(settings: Mapping[str, Any]) -> None:
-    """Let drivers of databases that this installation has not look as if they were not installed: 15 MB of a worker.
-
-    Huey loads the drivers of all its storages that it finds, and does without the others.
-    Source: the import system of Python, https://docs.python.org/3/reference/import.html#the-module-cache
-    """
-    urls = (settings["SQLALCHEMY_DATABASE_URI"], settings["QUEUE_URL"])
-    for scheme, driver in _DRIVERS.items():
-        if not any(url.startswith(scheme) for url in urls):
-            sys.modules[driver] = None  # type: ignore[assignment]  # Python's own word for "is not there"
 
 
 if __name__ == "__main__":
