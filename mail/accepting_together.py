@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, IntegrityError, NoResultFound, SQLAlchemyError
 
 from extensions import db
 from mail import accepting
@@ -24,11 +25,17 @@ SHARED_CHARS = 256 * 1024
 SHARED_MESSAGES = 20
 
 
+class PerhapsStored(Exception):
+    """The connection broke in the commit, and the database cannot be asked whether that took place."""
+
+
 @dataclass(eq=False)
 class _Waiting:
     """What one request hands in, and what becomes of it.
 
-    `has_failed`: together with others, in the commit perhaps, which may have taken place all the same.
+    Attributes:
+        has_failed: together with others.
+        is_in_doubt: the commit may have taken place all the same.
     """
 
     store_id: int
@@ -38,6 +45,7 @@ class _Waiting:
     is_due: bool = False
     is_alone: bool = False
     has_failed: bool = False
+    is_in_doubt: bool = False
     woken: threading.Event = field(default_factory=threading.Event)
 
 
@@ -59,6 +67,7 @@ class Together:
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: as `accepting.add` does; nothing was stored.
+            PerhapsStored: nobody knows.
         """
         mine = _Waiting(store_id, api_key_id, get_ready(handed, equipment=equipment), is_alone=_is_large(handed))
         if not mine.is_alone:
@@ -84,6 +93,7 @@ class Together:
     def _write_for_all(self, equipment: Equipment) -> None:
         """Write all that waits by now; then wake them, and the next one to write if there is one."""
         group: list[_Waiting] = []
+        tell = None
         try:
             with writing(), db.engine.begin() as connection:
                 # Not before it is our turn: where another process writes, those who come meanwhile go along.
@@ -95,6 +105,7 @@ class Together:
             group = group or self._take_all()
             for one in group:
                 one.is_alone = one.has_failed = True
+                one.is_in_doubt = tell is not None and _is_lost(error)
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -114,10 +125,22 @@ class Together:
 
 
 def _write_alone(mine: _Waiting, equipment: Equipment) -> None:
-    with writing(), db.engine.begin() as connection:
-        tell = _write(connection, [mine], equipment)
+    tell = None
+    try:
+        with writing(), db.engine.begin() as connection:
+            tell = _write(connection, [mine], equipment)
+    except SQLAlchemyError as error:
+        is_still_open = mine.is_in_doubt and not isinstance(error, IntegrityError | NoResultFound)
+        if is_still_open or (tell is not None and _is_lost(error)):
+            raise PerhapsStored from error
+        raise
     tell()
     _nudge([mine], equipment)
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether the connection broke, so that no answer says what became of the last statement."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def _write(connection: Connection, group: Sequence[_Waiting], equipment: Equipment) -> Callable[[], None]:

@@ -20,6 +20,10 @@ from models.api_key import Scope
 RATES = "storepost_api_rates"
 RETRY_AFTER_S = 5
 NOT_STORED = "The message could not be stored. Nothing was accepted; send it again."
+PERHAPS_STORED = (
+    "The database broke off while it stored the message, which may have been accepted. Send it again only with the "
+    "Idempotency-Key that it had, or look for it first."
+)
 NOT_READ = "The database does not answer at the moment. Ask again."
 
 
@@ -58,7 +62,7 @@ def tell_rates(response: Response) -> Response:
 
 
 def database_away(detail: str) -> Response:
-    """503: nothing was accepted, and when to come again."""
+    """503: what is known of it, and when to come again."""
     response = problem(503, detail=detail)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response

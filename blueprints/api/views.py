@@ -5,6 +5,7 @@ Hand in one message or many, see one or a list, cancel one while it has not gone
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +14,13 @@ from flask.blueprints import BlueprintSetupState
 from sqlalchemy.exc import DBAPIError, IntegrityError, NoResultFound
 
 from blueprints.api import answers, bodies, gate, reference
-from blueprints.api.gate import NOT_READ, NOT_STORED, database_away, with_key
+from blueprints.api.gate import NOT_READ, NOT_STORED, PERHAPS_STORED, database_away, with_key
 from blueprints.extensions import csrf
 from blueprints.problems import problem
 from blueprints.web import equipment, public
 from extensions import db
 from mail import audit, intake, outbox
-from mail.accepting_together import Together
+from mail.accepting_together import PerhapsStored, Together
 from mail.api_keys import KeyHolder
 from mail.api_rates import RequestRates
 from mail.outbox import Enqueued, HandedIn, IdempotencyConflict
@@ -27,6 +28,8 @@ from mail.templates import handing_in
 from models import Message, Store
 from models.api_key import Scope
 from models.outbox import MessageStatus
+
+logger = logging.getLogger(__name__)
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 csrf.exempt(bp)
@@ -109,6 +112,9 @@ def _store(holder: KeyHolder, many: Sequence[HandedIn]) -> list[Enqueued | None]
             continue  # somebody else was faster with the same key
         except NoResultFound:
             return gate.no_key()  # the store went meanwhile, and its keys with it
+        except PerhapsStored:
+            logger.warning("nobody knows whether messages of store %d were stored", holder.store_id, exc_info=True)
+            return database_away(PERHAPS_STORED)
         except DBAPIError:
             return database_away(NOT_STORED)
         else:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import NoResultFound, OperationalError
 
 from extensions import db as database
 from mail import accepting_together, outbox
-from mail.accepting_together import SHARED_CHARS, SHARED_MESSAGES, Together
+from mail.accepting_together import SHARED_CHARS, SHARED_MESSAGES, PerhapsStored, Together
 from mail.outbox import Enqueued, HandedIn, IdempotencyConflict, NewMessage
 from models import Message
 from tests import factories
@@ -214,6 +214,42 @@ def test_a_commit_that_took_place_though_its_answer_was_lost_is_not_repeated(
     assert not answer.replayed
     assert told == [1]
     database.session.rollback()
+
+
+@pytest.mark.parametrize("commits_first", [True, False])
+def test_a_commit_whose_answer_was_lost_with_the_database_is_told_as_open(
+    application: Flask, monkeypatch: pytest.MonkeyPatch, commits_first: bool
+) -> None:
+    """PostgreSQL breaks off amid the commit and does not come back before the next try."""
+    database.session.rollback()
+    engine = database.engine
+    if engine.dialect.name != "postgresql":
+        pytest.skip("a file is no way away")
+    commit = engine.dialect.do_commit
+    away = engine.dialect.loaded_dbapi.OperationalError("server closed the connection unexpectedly")
+
+    def break_off(connection: Any) -> None:
+        if commits_first:
+            commit(connection)
+        connection.driver_connection.close()
+        raise away
+
+    def refuse(*_: Any) -> None:
+        raise away
+
+    equipment = application.extensions["storepost"]
+    monkeypatch.setattr(engine.dialect, "do_commit", break_off)
+    engine.dispose()
+    with engine.connect():
+        pass  # the one connection that is there
+    event.listen(engine, "do_connect", refuse)
+    try:
+        with pytest.raises(PerhapsStored):
+            Together().accept(1, [handed(1)], equipment=equipment, api_key_id=None)
+    finally:
+        event.remove(engine, "do_connect", refuse)
+        monkeypatch.undo()
+    assert count() == commits_first
 
 
 def test_many_at_once_lose_nothing(application: Flask, commits: list[int]) -> None:

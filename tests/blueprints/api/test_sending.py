@@ -14,6 +14,7 @@ from sqlalchemy import event, func, select
 from werkzeug.test import TestResponse
 
 from extensions import db as database
+from mail.accepting_together import PerhapsStored, Together
 from models import APIKey, Store, UserSession
 from models.outbox import Priority
 from models.types import utcnow
@@ -282,6 +283,21 @@ def test_ten_requests_at_once_make_one_message(app: Flask, key: str) -> None:
 
 
 # When the database cannot
+
+
+def test_a_commit_that_may_have_taken_place_is_not_told_as_refused(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends it again without a key would send two mails."""
+
+    def break_off(*_: Any, **__: Any) -> Any:
+        raise PerhapsStored
+
+    monkeypatch.setattr(Together, "accept", break_off)
+    answer = send()
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "may have been accepted" in answer.get_json()["detail"]
+    assert "Idempotency-Key" in answer.get_json()["detail"]
+    assert "Nothing was accepted" not in answer.get_json()["detail"]
 
 
 def test_a_database_that_cannot_store_answers_503_and_promises_nothing(send: Send, app: Flask) -> None:
