@@ -95,7 +95,8 @@ def test_a_dump_with_its_keyring_sends(restored: str, sandbox: Sandbox) -> None:
     with application.app_context():
         worker.run(application, threads=1, once=True)
         subjects = sorted(message.header("Subject") for message in sandbox.messages())
-        assert subjects == ["by advanced_smtp", "by smtp"]
+        facts = [(row.status, row.hold_reason, row.reason_code, row.reason_detail) for row in db.session.query(Message)]
+        assert subjects == ["by advanced_smtp", "by smtp"], facts
         assert {row.status for row in db.session.query(Message)} == {MessageStatus.SENT}
         db.session.remove()
         db.engine.dispose()
