@@ -150,7 +150,8 @@ def test_looking_for_a_reason_to_hold_reads_no_sent_and_no_waiting_message(
         hand(HandedIn(a_message()))
     (lookup,) = (one for one in seen if one[0].startswith("SELECT messages.hold_reason"))
     plan = plan_of(*lookup)
-    assert "ix_messages_store_id_status_id" in plan or "ix_messages_held" in plan
+    is_file = db.engine.dialect.name == "sqlite"
+    assert ("ix_messages_store_id_status_id" if is_file else "ix_messages_held") in plan
     assert not WALKS.search(plan)
 
 
